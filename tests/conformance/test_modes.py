@@ -158,25 +158,26 @@ def test_opcheck(center: gn.Over | str) -> None:
     segments = Segments.from_batch(UNSORTED, 4)
     function = FUNCTIONS.index(center) if isinstance(center, str) else 0
     over = 0 if function else int(center)
-    domain = (False, over, over, 2, 1e-5, 1, 0.25, function)
+    numbers = (False, over, over, 2, 1, 1, 1e-5, 1, 0.25, function)
     given = torch.tensor([0.7, 0.2]) if function else None
     operators = torch.ops.graphnorms
     x, residual, seed = features().requires_grad_(), features(seed=2), torch.tensor(5)
     for weight, bias in ((torch.rand(6), None), (torch.rand(4, 6), torch.rand(4, 6))):
-        rest = (segments.ptr, segments.order, seed, given, weight, bias)
-        arguments = (x, residual, *rest, *domain, True)
+        rest = (given, weight, bias)
+        call = (segments.ptr, segments.order, seed, None, *numbers)
+        arguments = (x, residual, *rest, *call, True)
         torch.library.opcheck(operators.normalize_forward.default, arguments)
         statistics = operators.normalize_forward(*arguments)[1].detach()
         for needs in ([True, function > 0, True, False], [False, False, True, True]):
             torch.library.opcheck(
                 operators.normalize_backward.default,
-                (features(seed=1).requires_grad_(), x, *rest, statistics, *domain, needs),
+                (features(seed=1).requires_grad_(), x, *rest, statistics, *call, needs),
             )
         of_x, of_weight = features(seed=3).requires_grad_(), torch.rand(weight.shape)
         cotangents = (of_x, given, of_weight, None)
         torch.library.opcheck(
             operators.normalize_double_backward.default,
-            (*cotangents, features(seed=1), x, *rest, statistics, *domain, [True] * 5),
+            (*cotangents, features(seed=1), x, *rest, statistics, *call, [True] * 5),
         )
 
 

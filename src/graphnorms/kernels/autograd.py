@@ -22,10 +22,12 @@ from torch import Tensor
 from graphnorms.kernels import derivatives
 from graphnorms.kernels.backend import TRITON, Backend, in_closed_form
 from graphnorms.kernels.operators import (
+    TENSORS_OF_CALL,
     backward_operator,
     call_of,
     double_backward_operator,
     library,
+    split,
 )
 from graphnorms.kernels.point import Call, Parameters
 from graphnorms.tracing import is_plain, is_traced, is_transformed, will_run
@@ -188,63 +190,56 @@ apply_backward: Any = super(torch.autograd.Function, _Backward).apply
 
 
 def _forward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, _, *segments, mean_scale, weight, bias = inputs[:8]
+    (x, _, *parameters), call, _ = split(inputs)
     # The statistics are a function of x; the formula accounts for it.
     statistics = output[1]
-    ctx.save_for_backward(x, mean_scale, weight, bias, *segments, statistics)
-    ctx.numbers = inputs[8:-1]
+    _save(ctx, (x, *parameters, statistics), call)
     ctx.mark_non_differentiable(statistics)
-    ctx.set_materialize_grads(False)
 
 
 def _forward_formula(ctx: Any, grad_y: Tensor | None, _: None) -> tuple[Any, ...]:
     if grad_y is None:
-        return (None,) * 17
-    needs_x, needs_residual, _, _, _, *needs_parameters = ctx.needs_input_grad[:8]
+        return _and_none(ctx, [None] * 5)
+    needs_x, needs_residual, *needs_parameters = ctx.needs_input_grad[:5]
     needs = [needs_x, *needs_parameters]
-    *inputs, ptr, order, seed, statistics = ctx.saved_tensors
-    x, *parameters = inputs
-    call = call_of(x, ptr, order, seed, *ctx.numbers)
-    found = backward_operator(grad_y, x, parameters, statistics, call, needs)
+    (*inputs, statistics), call = _saved(ctx)
+    x, mean_scale, weight, bias = inputs
+    parameters = (mean_scale, weight, bias)
+    found = backward_operator(grad_y, x, parameters, statistics, call_of(x, call), needs)
     grad_x, *of_parameters = _as_asked(found, inputs, needs)
-    return grad_x, grad_y if needs_residual else None, None, None, None, *of_parameters, *_NO[:9]
+    return _and_none(ctx, [grad_x, grad_y if needs_residual else None, *of_parameters])
 
 
 def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    grad_y, x, *segments, mean_scale, weight, bias, statistics = inputs[:9]
-    ctx.save_for_backward(grad_y, x, mean_scale, weight, bias, *segments, statistics)
-    ctx.numbers = inputs[9:-1]
-    ctx.needs = list(inputs[-1])
-    ctx.set_materialize_grads(False)
+    tensors, call, needs = split(inputs)
+    _save(ctx, tensors, call)
+    ctx.needs = list(needs)
 
 
 def _backward_formula(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
-    grad_y, x, *parameters, ptr, order, seed, statistics = ctx.saved_tensors
+    (*inputs, statistics), call = _saved(ctx)
+    grad_y, x, *parameters = inputs
     given = [
         cotangent if needed and tensor is not None else None
-        for cotangent, needed, tensor in zip(cotangents, ctx.needs, (x, *parameters), strict=True)
+        for cotangent, needed, tensor in zip(cotangents, ctx.needs, inputs[1:], strict=True)
     ]
-    call = call_of(x, ptr, order, seed, *ctx.numbers)
-    needs = [*ctx.needs_input_grad[:2], *ctx.needs_input_grad[5:8]]
+    needs = list(ctx.needs_input_grad[:5])
     run = _double_backward(given, grad_y, None)
-    found = run(given, grad_y, x, tuple(parameters), statistics, call, needs)
-    grads = _as_asked(found, (grad_y, x, *parameters), needs)
-    return *grads[:2], None, None, None, *grads[2:], *_NO
+    found = run(given, grad_y, x, tuple(parameters), statistics, call_of(x, call), needs)
+    return _and_none(ctx, [*_as_asked(found, inputs, needs), None])
 
 
 def _double_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ptr, order, seed, mean_scale, weight, bias, _ = inputs[:13]
-    ctx.save_for_backward(*tensors, mean_scale, weight, bias, ptr, order, seed)
-    ctx.numbers = inputs[13:-1]
-    ctx.needs = list(inputs[-1])
-    ctx.set_materialize_grads(False)
+    (*tensors, _), call, needs = split(inputs)
+    _save(ctx, tensors, call)
+    ctx.needs = list(needs)
 
 
 def _double_backward_formula(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
     """Differentiate the closed form at aliases of the saved tensors, or a path from one to another
     would count twice."""
-    *saved, ptr, order, seed = ctx.saved_tensors
-    needs = [*ctx.needs_input_grad[:6], *ctx.needs_input_grad[9:12]]
+    saved, call = _saved(ctx)
+    needs = ctx.needs_input_grad[: len(saved)]
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         inputs = [
@@ -257,8 +252,9 @@ def _double_backward_formula(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]
         ]
         of_x, of_scale, of_weight, of_bias, grad_y, x, *parameters = inputs
         cotangents = (of_x, of_scale, of_weight, of_bias)
-        call = call_of(x, ptr, order, seed, *ctx.numbers)
-        found = derivatives.double_backward(cotangents, grad_y, x, tuple(parameters), call)
+        found = derivatives.double_backward(
+            cotangents, grad_y, x, tuple(parameters), call_of(x, call)
+        )
     outputs = [
         (output, grad)
         for output, grad, needed in zip(found, grads, ctx.needs, strict=True)
@@ -276,12 +272,27 @@ def _double_backward_formula(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]
         if outputs
         else [None] * len(asked)
     )
-    given = [next(results) if needed else None for needed in needs]
-    return *given[:6], None, None, None, *given[6:], *_NO
+    return _and_none(ctx, [*(next(results) if needed else None for needed in needs), None])
 
 
-_NO = (None,) * 10
-"""Gradients of the arguments without one."""
+def _save(ctx: Any, tensors: Sequence[Tensor | None], call: Sequence[Any]) -> None:
+    """Save tensors of an operator, and the call at its end."""
+    ctx.save_for_backward(*tensors, *call[:TENSORS_OF_CALL])
+    ctx.numbers = call[TENSORS_OF_CALL:]
+    ctx.set_materialize_grads(False)
+
+
+def _saved(ctx: Any) -> tuple[list[Any], list[Any]]:
+    """Return what `_save` saved."""
+    saved = list(ctx.saved_tensors)
+    return saved[:-TENSORS_OF_CALL], [*saved[-TENSORS_OF_CALL:], *ctx.numbers]
+
+
+def _and_none(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """Complete gradients of the first arguments of an operator by `None` for those of the call and
+    the last argument."""
+    return *grads, *[None] * (TENSORS_OF_CALL + len(ctx.numbers) + 1)
+
 
 for _name, _formula, _setup in (
     ("normalize_forward", _forward_formula, _forward_setup),

@@ -124,6 +124,7 @@ def refusals(
     center: Over | None,
     scale: Over | None,
     mean_scale: bool,
+    layout: bool,
 ) -> list[str]:
     """Return why a backend cannot run a call; empty if it can.
 
@@ -133,6 +134,7 @@ def refusals(
         dtype: Their dtype.
         center, scale: The domains of the point.
         mean_scale: Whether there is a `mean_scale`.
+        layout: Whether there is a `layout`.
 
     Raises:
         ValueError: There is no backend of that name.
@@ -141,7 +143,12 @@ def refusals(
         return []
     if name not in KERNELS:
         raise unknown_name("backend", name, ("auto", *KERNELS, REFERENCE))
-    return KERNELS[name].refusals(device, dtype) + _point_refusals(center, scale, mean_scale)
+    reasons = KERNELS[name].refusals(device, dtype) + _point_refusals(center, scale, mean_scale)
+    if layout and name != CPU.name:
+        reasons.append("a layout")
+    elif layout and center is Over.BOTH:
+        reasons.append("a layout with a centre over nodes and channels")
+    return reasons
 
 
 def _point_refusals(center: Over | None, scale: Over | None, mean_scale: bool) -> list[str]:
@@ -166,12 +173,13 @@ def pick(
     center: Over | None,
     scale: Over | None,
     mean_scale: bool,
+    layout: bool,
     wanted: str,
 ) -> Backend | None:
     """Return the backend for a call: the first without a refusal, or the requested one.
 
     Args:
-        device, dtype, center, scale, mean_scale: See `refusals`.
+        device, dtype, center, scale, mean_scale, layout: See `refusals`.
         wanted: `"auto"`, or the name of a backend.
 
     Returns:
@@ -181,7 +189,7 @@ def pick(
         BackendRefusedError: The requested backend cannot run the call.
         ValueError: There is no backend of that name.
     """
-    call = (device, dtype, center, scale, mean_scale)
+    call = (device, dtype, center, scale, mean_scale, layout)
     if wanted == "auto":
         return next((KERNELS[name] for name in KERNELS if not refusals(name, *call)), None)
     if found := refusals(wanted, *call):

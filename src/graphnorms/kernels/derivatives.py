@@ -14,18 +14,17 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels import bounded_functions
-from graphnorms.kernels.dropout import drop
-from graphnorms.kernels.point import Call, Over, Parameters
-from graphnorms.kernels.reference import (
-    counted,
-    mean_of_cells,
+from graphnorms.kernels.cells import (
+    Cells,
+    cells_of_center,
+    cells_of_scale,
     of_rows,
-    rows_that_count,
-    spread,
-    standardize,
     sum_of_segments,
-    transform,
+    weights_of,
 )
+from graphnorms.kernels.dropout import drop
+from graphnorms.kernels.point import Call, Parameters
+from graphnorms.kernels.reference import counted, rows_that_count, standardize, transform
 from graphnorms.segments import Segments
 
 
@@ -130,13 +129,13 @@ def double_backward(
     o_dot = u - _times(mean_dot, mean_scale)
     if t is not None:
         o_dot = o_dot - t * first.mean
-    share_dot = first.scaled(o_hat * o_dot)
+    share_dot = first.summed(first.weighed(o_hat * o_dot))
     o_hat_dot = o_dot if factor is None else factor * (o_dot - o_hat * share_dot)
     z_dot = _times_rows(o_hat_dot, weight, segments)
     if p is not None:
-        z_dot = z_dot + of_rows(p, segments, z) * o_hat
+        z_dot = z_dot + of_rows(p, segments) * o_hat
     if q is not None:
-        z_dot = z_dot + of_rows(q, segments, z)
+        z_dot = z_dot + of_rows(q, segments)
     slope, curvature = ACTIVATION_DERIVATIVES[call.activation]
     grad_grad_y = slope(z) * z_dot
     if call.seed is not None:
@@ -146,12 +145,12 @@ def double_backward(
     h = first.grad_y * curvature(z) * z_dot
     of_o_hat = _times_rows(h, weight, segments)
     if p is not None:
-        of_o_hat = of_o_hat + of_rows(p, segments, z) * g
+        of_o_hat = of_o_hat + of_rows(p, segments) * g
     of_o = of_o_hat
     if factor is not None:
-        of_o_hat = of_o_hat - factor * (g_hat * share_dot + o_dot * first.share)
-        along = first.scaled(g_hat * o_hat_dot + of_o_hat * o_hat)
-        of_o = factor * (of_o_hat - o_hat * along)
+        of_o_hat = of_o_hat - factor * (g_hat * share_dot + first.weighed(o_dot) * first.share)
+        along = first.summed(g_hat * o_hat_dot + of_o_hat * o_hat)
+        of_o = factor * (of_o_hat - first.weighed(o_hat) * along)
     through_mean = _times(of_o, mean_scale)
     if t is not None:
         through_mean = through_mean + t * d
@@ -186,26 +185,29 @@ class _FirstDerivative(NamedTuple):
     g_hat: Tensor
     """The gradient of o_hat."""
     share: Tensor
-    """The mean of g_hat o_hat over the cell of the scale domain."""
+    """g_hat o_hat, summed over the cell of the scale domain."""
     d: Tensor
     """The gradient of o."""
     centred: Callable[[Tensor], Tensor]
     """The mean over the cell of the centre domain; 0 without one."""
-    scaled: Callable[[Tensor], Tensor]
-    """The mean over the cell of the scale domain; 0 without one."""
+    summed: Callable[[Tensor], Tensor]
+    """The mean over the cell of the scale domain, of a layout over its rows and the sum over its
+    columns; 0 without one."""
+    weighed: Callable[[Tensor], Tensor]
+    """What enters this mean times its weight in s², which is not 1 in a layout."""
 
 
 def _first_derivative(
     grad_y: Tensor, x: Tensor, parameters: Parameters, call: Call
 ) -> _FirstDerivative:
-    segments, (center, scale, _, groups, _) = call.segments, call.point
+    segments, center, scale = call.segments, cells_of_center(call), cells_of_scale(call)
     mean_scale, weight, bias = parameters
     o_hat, factor, mean, _ = standardize(x, call, mean_scale)
 
-    def mean_over(over: Over | None) -> Callable[[Tensor], Tensor]:
-        if over is None:
+    def mean_over(cells: Cells | None) -> Callable[[Tensor], Tensor]:
+        if cells is None:
             return torch.zeros_like
-        return lambda a: spread(mean_of_cells(a, segments, over, groups), segments, over, a)
+        return lambda a: cells.spread(cells.mean(a), a.shape[1])
 
     grad_y = counted(grad_y, segments)
     if call.seed is not None:
@@ -213,11 +215,15 @@ def _first_derivative(
     z = transform(o_hat, segments, weight, bias)
     g = ACTIVATION_DERIVATIVES[call.activation][0](z) * grad_y
     g_hat = _times_rows(g, weight, segments)
-    centred, scaled = mean_over(center), mean_over(scale)
-    share = scaled(g_hat * o_hat)
-    d = g_hat if factor is None else factor * (g_hat - o_hat * share)
-    mean = torch.zeros_like(z) if center is None else spread(mean, segments, center, z)
-    return _FirstDerivative(o_hat, factor, mean, z, grad_y, g, g_hat, share, d, centred, scaled)
+    weights = None if scale is None else weights_of(scale)
+    centred, summed = mean_over(center), mean_over(None if weights is None else weights.summed)
+    weighed = torch.zeros_like if weights is None else weights.weighed
+    share = summed(g_hat * o_hat)
+    d = g_hat if factor is None else factor * (g_hat - weighed(o_hat) * share)
+    mean = torch.zeros_like(z) if center is None else center.spread(mean, z.shape[1])
+    return _FirstDerivative(
+        o_hat, factor, mean, z, grad_y, g, g_hat, share, d, centred, summed, weighed
+    )
 
 
 class _BoundedFirst(NamedTuple):
@@ -293,9 +299,9 @@ def _bounded_double_backward(
     value_dot = first.slope * v_dot
     z_dot = _times_rows(value_dot, weight, segments)
     if p is not None:
-        z_dot = z_dot + of_rows(p, segments, z_dot) * first.value
+        z_dot = z_dot + of_rows(p, segments) * first.value
     if q is not None:
-        z_dot = z_dot + of_rows(q, segments, z_dot)
+        z_dot = z_dot + of_rows(q, segments)
     slope, curvature = ACTIVATION_DERIVATIVES[call.activation]
     grad_grad_y = slope(first.z) * z_dot
     if call.seed is not None:
@@ -305,7 +311,7 @@ def _bounded_double_backward(
     h = first.grad_y * curvature(first.z) * z_dot
     of_value = _times_rows(h, weight, segments)
     if p is not None:
-        of_value = of_value + of_rows(p, segments, z_dot) * first.g
+        of_value = of_value + of_rows(p, segments) * first.g
     bend = bounded_functions.FUNCTIONS[str(call.point.function)].curvature(first.v, first.value)
     of_v = first.slope * of_value + _times_rows(first.g, weight, segments) * bend * v_dot
     grad_x = _times_slope(of_v, given)
@@ -340,7 +346,7 @@ def _times(a: Tensor, mean_scale: Tensor | None) -> Tensor:
 
 
 def _times_rows(a: Tensor, weight: Tensor | None, segments: Segments) -> Tensor:
-    return a if weight is None else a * of_rows(weight.to(a.dtype), segments, a)
+    return a if weight is None else a * of_rows(weight.to(a.dtype), segments)
 
 
 def _sum_like(parameter: Tensor | None, a: Tensor, segments: Segments) -> Tensor | None:

@@ -13,79 +13,68 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels.backend import KERNELS, Backend
-from graphnorms.kernels.point import (
-    ACTIVATIONS,
-    FUNCTIONS,
-    Call,
-    Over,
-    Parameters,
-    Point,
-    accumulation_dtype,
-)
-from graphnorms.segments import Segments
+from graphnorms.kernels.point import Call, Parameters, accumulation_dtype
 
 library: Final = torch.library.Library("graphnorms", "DEF")
-_SEGMENTS = "Tensor ptr, Tensor? order, Tensor? seed"
 _PARAMETERS = "Tensor? mean_scale, Tensor? weight, Tensor? bias"
-_NUMBERS = (
-    "bool masked, int center, int scale, int groups, float eps, int activation, float dropout, "
-    "int function"
+_CALL = (
+    "Tensor ptr, Tensor? order, Tensor? seed, Tensor? table, bool masked, int center, int scale, "
+    "int groups, int centers, int scales, float eps, int activation, float dropout, int function"
+)
+"""A call as the last arguments but one of each operator; see `Call.flat`."""
+TENSORS_OF_CALL: Final = 4
+_SIZE: Final = _CALL.count(",") + 1
+library.define(
+    f"normalize_forward(Tensor x, Tensor? residual, {_PARAMETERS}, {_CALL}, bool moment) "
+    "-> (Tensor, Tensor)"
 )
 library.define(
-    f"normalize_forward(Tensor x, Tensor? residual, {_SEGMENTS}, {_PARAMETERS}, {_NUMBERS}, "
-    "bool moment) -> (Tensor, Tensor)"
-)
-library.define(
-    f"normalize_backward(Tensor grad_y, Tensor x, {_SEGMENTS}, {_PARAMETERS}, Tensor statistics, "
-    f"{_NUMBERS}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)"
+    f"normalize_backward(Tensor grad_y, Tensor x, {_PARAMETERS}, Tensor statistics, {_CALL}, "
+    "bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 library.define(
     "normalize_double_backward(Tensor? of_grad_x, Tensor? of_grad_mean_scale, "
-    "Tensor? of_grad_weight, Tensor? of_grad_bias, Tensor grad_y, Tensor x, "
-    f"{_SEGMENTS}, {_PARAMETERS}, Tensor statistics, {_NUMBERS}, bool[] needs) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    f"Tensor? of_grad_weight, Tensor? of_grad_bias, Tensor grad_y, Tensor x, {_PARAMETERS}, "
+    f"Tensor statistics, {_CALL}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
-def flat(call: Call) -> tuple[tuple[Tensor, Tensor | None, Tensor | None], tuple[Any, ...]]:
-    """Flatten a call to the tensors and numbers that the operators take."""
-    segments, (center, scale, _, groups, function), eps, activation, dropout, seed = call
-    others = (ACTIVATIONS.index(activation), dropout, FUNCTIONS.index(function))
-    numbers = (segments.masked, center or 0, scale or 0, groups, eps, *others)
-    return (segments.ptr, segments.order, seed), numbers
+def flat(call: Call) -> tuple[Any, ...]:
+    """Flatten a call to arguments of the operators."""
+    tensors, numbers = call.flat()
+    return *tensors, call.segments.masked, *numbers
 
 
-def call_of(
-    x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None, *numbers: Any
-) -> Call:
-    """Rebuild the call from the flat arguments of an operator."""
-    masked, center, scale, groups, eps, activation, dropout, function = numbers
-    over = (Over(center) if center else None, Over(scale) if scale else None)
-    segments = Segments(ptr, order, x.shape[0], masked=masked)
-    point = Point(*over, groups=groups, function=FUNCTIONS[function])
-    return Call(segments, point, eps, ACTIVATIONS[activation], dropout, seed)
+def split(arguments: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Any]:
+    """Split the arguments of an operator into those before the call, the call, and the last."""
+    return arguments[: -_SIZE - 1], arguments[-_SIZE - 1 : -1], arguments[-1]
+
+
+def call_of(x: Tensor, flattened: Sequence[Any]) -> Call:
+    """Rebuild the call from what `flat` returns."""
+    tensors, (masked, *numbers) = flattened[:TENSORS_OF_CALL], flattened[TENSORS_OF_CALL:]
+    return Call.of_flat(x, tensors, masked, numbers)
 
 
 def as_operators(backend: Backend) -> dict[str, Callable[..., Any]]:
     """Make the implementations of the operators from the kernels of a backend."""
 
-    def forward(x: Tensor, residual: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
-        *numbers, moment = rest[6:]
-        call = call_of(x, *rest[:3], *numbers)
-        return backend.forward(x, residual, rest[3:6], call, moment)
+    def forward(*arguments: Any) -> tuple[Tensor, Tensor]:
+        (x, residual, *parameters), call, moment = split(arguments)
+        return backend.forward(x, residual, _three(parameters), call_of(x, call), moment)
 
-    def backward(grad_y: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-        statistics, *numbers, needs = rest[6:]
-        call = call_of(x, *rest[:3], *numbers)
-        grads = backend.backward(grad_y, x, rest[3:6], statistics, call, needs)
+    def backward(*arguments: Any) -> tuple[Tensor, ...]:
+        (grad_y, x, *parameters, statistics), call, needs = split(arguments)
+        grads = backend.backward(grad_y, x, _three(parameters), statistics, call_of(x, call), needs)
         # An operator must return tensors: an empty one for a gradient that is not needed.
         return tuple(grad_y.new_empty(0) if grad is None else grad for grad in grads)
 
     def double_backward(*arguments: Any) -> tuple[Tensor, ...]:
-        cotangents, (grad_y, x), rest = arguments[:4], arguments[4:6], arguments[6:]
-        statistics, *numbers, needs = rest[6:]
-        call = call_of(x, *rest[:3], *numbers)
-        grads = backend.double_backward(cotangents, grad_y, x, rest[3:6], statistics, call, needs)
+        tensors, call, needs = split(arguments)
+        cotangents, (grad_y, x, *parameters, statistics) = tensors[:4], tensors[4:]
+        grads = backend.double_backward(
+            cotangents, grad_y, x, _three(parameters), statistics, call_of(x, call), needs
+        )
         return tuple(
             x.new_empty(0) if grad is None or not needed else grad.contiguous()
             for grad, needed in zip(grads, needs, strict=True)
@@ -98,6 +87,11 @@ def as_operators(backend: Backend) -> dict[str, Callable[..., Any]]:
     }
 
 
+def _three(parameters: Sequence[Tensor | None]) -> Parameters:
+    mean_scale, weight, bias = parameters
+    return mean_scale, weight, bias
+
+
 for _backend in KERNELS.values():
     for _name, _operator in as_operators(_backend).items():
         library.impl(_name, _operator, _backend.device)
@@ -107,9 +101,8 @@ def forward_operator(
     x: Tensor, residual: Tensor | None, parameters: Parameters, call: Call, moment: bool
 ) -> tuple[Tensor, Tensor]:
     """Run the forward as an operator, for tracers and dispatch modes."""
-    tensors, numbers = flat(call)
     found: tuple[Tensor, Tensor] = torch.ops.graphnorms.normalize_forward.default(
-        x, residual, *tensors, *parameters, *numbers, moment
+        x, residual, *parameters, *flat(call), moment
     )
     return found
 
@@ -123,9 +116,8 @@ def backward_operator(
     needs: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Run the backward as an operator; an empty tensor for a gradient that is not needed."""
-    tensors, numbers = flat(call)
     found: tuple[Tensor, Tensor, Tensor, Tensor] = torch.ops.graphnorms.normalize_backward.default(
-        grad_y, x, *tensors, *parameters, statistics, *numbers, needs
+        grad_y, x, *parameters, statistics, *flat(call), needs
     )
     return found
 
@@ -140,42 +132,38 @@ def double_backward_operator(
     needs: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Run the double backward as an operator; an empty tensor for a gradient not needed."""
-    tensors, numbers = flat(call)
     run = torch.ops.graphnorms.normalize_double_backward.default
     found: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = run(
-        *cotangents, grad_y, x, *tensors, *parameters, statistics, *numbers, needs
+        *cotangents, grad_y, x, *parameters, statistics, *flat(call), needs
     )
     return found
 
 
 @torch.library.register_fake("graphnorms::normalize_forward", lib=library)
-def _(x: Tensor, residual: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
-    *numbers, moment = rest[6:]
-    centers, scales = call_of(x, *rest[:3], *numbers).cells(x)
+def _(*arguments: Any) -> tuple[Tensor, Tensor]:
+    (x, *_), call, moment = split(arguments)
+    centers, scales = call_of(x, call).cells(x)
     size = centers + scales * (2 if moment else 1)
     return x.new_empty(tuple(x.shape)), x.new_empty(size, dtype=accumulation_dtype(x.dtype))
 
 
 @torch.library.register_fake("graphnorms::normalize_backward", lib=library)
-def _(grad_y: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    of_parameters = _fake_of_parameters(x, *rest[:6], needs=rest[-1][1:])
-    return x.new_empty(tuple(x.shape) if rest[-1][0] else (0,)), *of_parameters
+def _(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    (_, x, *parameters, _), (ptr, *_), needs = split(arguments)
+    of_x = x.new_empty(tuple(x.shape) if needs[0] else (0,))
+    return of_x, *_fake_of_parameters(x, ptr, parameters, needs[1:])
 
 
 @torch.library.register_fake("graphnorms::normalize_double_backward", lib=library)
 def _(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    x, *rest = arguments[5:]
-    of_grad_y, of_x = (x.new_empty(tuple(x.shape) if needed else (0,)) for needed in rest[-1][:2])
-    return of_grad_y, of_x, *_fake_of_parameters(x, *rest[:6], needs=rest[-1][2:])
+    (*_, x, mean_scale, weight, bias, _), (ptr, *_), needs = split(arguments)
+    of_grad_y, of_x = (x.new_empty(tuple(x.shape) if needed else (0,)) for needed in needs[:2])
+    parameters = (mean_scale, weight, bias)
+    return of_grad_y, of_x, *_fake_of_parameters(x, ptr, parameters, needs[2:])
 
 
 def _fake_of_parameters(
-    x: Tensor,
-    ptr: Tensor,
-    order: Tensor | None,
-    seed: Tensor | None,
-    *parameters: Tensor | None,
-    needs: list[bool],
+    x: Tensor, ptr: Tensor, parameters: Sequence[Tensor | None], needs: list[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
     mean_scale, weight, bias = parameters
     own = any(parameter is not None and parameter.dim() == 2 for parameter in (weight, bias))

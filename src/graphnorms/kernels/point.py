@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import enum
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from graphnorms.errors import unknown_name
+from graphnorms.kernels.layout import Layout
 from graphnorms.segments import Segments
 
 
@@ -103,7 +105,8 @@ NO_PARAMETERS: Final[Parameters] = (None, None, None)
 class Call(NamedTuple):
     """The arguments of a call without gradients: all but x, parameters and residual.
 
-    See `graphnorms.segment_normalize`. `seed` is not `None` if and only if `dropout` > 0.
+    See `graphnorms.segment_normalize`. `seed` is not `None` if and only if `dropout` > 0; `groups`
+    of the point is 1 if there is a `layout`.
     """
 
     segments: Segments
@@ -112,14 +115,43 @@ class Call(NamedTuple):
     activation: str | None = None
     dropout: float = 0.0
     seed: Tensor | None = None
+    layout: Layout | None = None
 
     def cells(self, x: Tensor) -> tuple[int, int]:
         """Count the cells of centre and scale."""
         center, scale, _, groups, _ = self.point
         rows, channels = x.shape
         segments = max(self.segments.num_segments, 0)  # an empty ptr is refused later
-        sizes = (0, segments * channels, rows * groups, segments * groups)
-        return sizes[center or 0], sizes[scale or 0]
+        if self.layout is None:
+            sizes = (0, segments * channels, rows * groups, segments * groups)
+            return sizes[center or 0], sizes[scale or 0]
+        of_center, of_scale = (
+            (0, segments * channels, rows * cells, segments * cells) for cells in self.layout[1:]
+        )
+        return of_center[center or 0], of_scale[scale or 0]
+
+    def flat(self) -> tuple[tuple[Tensor | None, ...], tuple[Any, ...]]:
+        """Flatten to tensors and numbers, as operators and C++ kernels take a call."""
+        segments, (center, scale, _, groups, function), eps, activation, dropout, seed, layout = (
+            self
+        )
+        table, *cells = (None, 1, 1) if layout is None else layout
+        others = (ACTIVATIONS.index(activation), dropout, FUNCTIONS.index(function))
+        numbers = (center or 0, scale or 0, groups, *cells, eps, *others)
+        return (segments.ptr, segments.order, seed, table), numbers
+
+    @classmethod
+    def of_flat(
+        cls, x: Tensor, tensors: Sequence[Any], masked: bool, numbers: Sequence[Any]
+    ) -> Self:
+        """Rebuild a call from what `flat` returns."""
+        ptr, order, seed, table = tensors
+        center, scale, groups, centers, scales, eps, activation, dropout, function = numbers
+        over = (Over(center) if center else None, Over(scale) if scale else None)
+        segments = Segments(ptr, order, x.shape[0], masked=masked)
+        point = Point(*over, groups=groups, function=FUNCTIONS[function])
+        layout = None if table is None else Layout(table, centers, scales)
+        return cls(segments, point, eps, ACTIVATIONS[activation], dropout, seed, layout)
 
     def mean_scale_shape(self, x: Tensor, mean_scale: Tensor | None) -> tuple[int, ...]:
         """Return the shape that `mean_scale` must have."""

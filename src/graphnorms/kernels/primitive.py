@@ -10,8 +10,10 @@ from torch import Tensor
 
 from graphnorms.kernels import autograd, reference, synchronized
 from graphnorms.kernels.backend import pick, runs_as_operator
+from graphnorms.kernels.cells import cells_of_center
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.dropout import draw_seed
+from graphnorms.kernels.layout import Layout
 from graphnorms.kernels.operators import forward_operator
 from graphnorms.kernels.point import (
     NO_PARAMETERS,
@@ -37,6 +39,7 @@ def segment_normalize(
     center: Over | None,
     scale: Over | None,
     groups: int = 1,
+    layout: Layout | None = None,
     mean_scale: Tensor | None = None,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
@@ -59,6 +62,9 @@ def segment_normalize(
     same and $\alpha = 1$. Without a centre $o = x$; without a scale
     $y = D(f(\gamma o + \beta)) + r$. Masked rows do not count, and their result is $x + r$.
 
+    A `layout` has cells of columns of any width in place of `groups`, with a weight for each
+    column: $s^2 = \mathrm{mean}_{rows} \sum_c o_c^2 / d_c$.
+
     A bounded `function` $\varphi$ takes the place of the statistics, without center and scale:
     $y = D(f(\gamma \, \varphi(a x + s) + \beta)) + r$.
 
@@ -75,6 +81,8 @@ def segment_normalize(
         center: Domain of the mean; `None` to subtract nothing.
         scale: Domain of the second moment; `None` to divide by nothing.
         groups: Number of channel groups of `Over.CHANNELS` and `Over.BOTH`.
+        layout: The cells of columns of these domains in place of groups, and which columns are
+            centred.
         mean_scale: $\alpha$, the share of the mean to remove; `None` for 1. With a function its
             slope $a$, `(1,)`, or its slope and shift $s$, `(2,)`; `None` for 1 and 0.
         weight, bias: $\gamma$ and $\beta$; `None` for 1 and 0.
@@ -91,7 +99,8 @@ def segment_normalize(
             or a `ProcessGroup`; statistics are those of all their rows.
 
     Raises:
-        ValueError: A shape or dtype does not fit, `groups` does not divide the channels, `dropout`
+        ValueError: A shape or dtype does not fit, `groups` does not divide the channels, a `layout`
+            comes with groups, a function or a scale over nodes alone, `dropout`
             is outside 0 … 1, the function, activation or backend is unknown, or the ranks have
             different numbers of segments.
         RuntimeError: `process_group` is given, but `torch.distributed` is not initialized.
@@ -101,6 +110,8 @@ def segment_normalize(
     check_function(function)
     point = Point(center, scale, groups=groups, function=function)
     _check_mean_scale(x, point, mean_scale)
+    if layout is not None:
+        _check_layout(x, point, layout)
     if mean_scale is not None and center is None and function is None:
         raise ValueError("mean_scale is given, but center is None; choose a center")
     check_activation(activation)
@@ -115,7 +126,7 @@ def segment_normalize(
     ranks = as_ranks(process_group)
     if ranks is not None:
         ranks.agree(segments)
-    call = Call(segments, point, eps, activation, dropout, seed if dropout else None)
+    call = Call(segments, point, eps, activation, dropout, seed if dropout else None, layout)
     parameters = (mean_scale, weight, bias)
     y, _ = normalize(x, call, parameters, residual, backend=backend, ranks=ranks)
     return y
@@ -167,7 +178,8 @@ def normalize(
         return y, Statistics(lambda: shared.mean, lambda: shared.moment, None, shared.counts)
     mean_scale, weight, bias = parameters
     device = "cpu" if x.is_cpu else x.device.type
-    wanted = (device, x.dtype, point.center, point.scale, mean_scale is not None, backend)
+    ragged = call.layout is not None
+    wanted = (device, x.dtype, point.center, point.scale, mean_scale is not None, ragged, backend)
     if not is_plain(x):
         if not runs_as_operator(x, *wanted):
             return _in_plain_torch(x, call, parameters, residual, statistics)
@@ -189,7 +201,7 @@ def normalize(
         y, measured = chosen.forward(x, residual, parameters, call, statistics)
     if not statistics:
         return y, None
-    return y, _statistics_over_nodes(x, call.segments, measured)
+    return y, _statistics_over_nodes(x, call, measured)
 
 
 def _in_plain_torch(
@@ -199,14 +211,19 @@ def _in_plain_torch(
     return y, Statistics(mean.detach, moment.detach, None) if statistics else None
 
 
-def _statistics_over_nodes(x: Tensor, segments: Segments, measured: Tensor) -> Statistics:
-    parts = measured.view(3, segments.num_segments, x.shape[1])  # shift, rstd, moment
+def _statistics_over_nodes(x: Tensor, call: Call, measured: Tensor) -> Statistics:
+    centers, scales = call.cells(x)
+    shape = (call.segments.num_segments, -1)
+    shift, _, moment = measured.split([centers, scales, scales])
 
     def mean() -> Tensor:
-        first = reference.first_of_cells(x.detach(), segments, Over.NODES, 1)
-        return parts[0] + first.to(measured.dtype)
+        cells = cells_of_center(call)
+        if cells is None:
+            return measured.new_zeros((0, 0))
+        first = cells.first(x.detach()).to(measured.dtype)
+        return first + shift.view(shape)
 
-    return Statistics(mean, lambda: parts[2], measured)
+    return Statistics(mean, lambda: moment.view(shape), measured)
 
 
 def move_averages(
@@ -273,6 +290,23 @@ def _check(
             f"weight is {tuple(weight.shape)} and bias {tuple(bias.shape)}, expected one shape"
         )
     check_residual(residual, x)
+
+
+def _check_layout(x: Tensor, point: Point, layout: Layout) -> None:
+    table, expected = layout.table, (3, x.shape[1])
+    if table.shape != expected or table.dtype != torch.int64 or table.device != x.device:
+        raise ValueError(
+            f"the table of layout is {tuple(table.shape)} of {table.dtype} on {table.device}, "
+            f"expected {expected} of int64 on {x.device} for the columns of x"
+        )
+    other = {
+        f"groups is {point.groups}": point.groups != 1,
+        f"function is {point.function!r}": point.function is not None,
+        "scale is Over.NODES, where every column is a cell": point.scale is Over.NODES,
+    }
+    for given, refused in other.items():
+        if refused:
+            raise ValueError(f"{given}, but a layout is given; use one of the two")
 
 
 def _check_mean_scale(x: Tensor, point: Point, mean_scale: Tensor | None) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from graphnorms.errors import BackendRefusedError
 from graphnorms.kernels import reference
 from graphnorms.kernels.backend import CPU, needs_plain_torch, pick
+from graphnorms.kernels.cells import Cells
 from graphnorms.kernels.point import NO_PARAMETERS, Call, Over, Point, accumulation_dtype
 from graphnorms.kernels.ranks import Ranks
 from graphnorms.segments import Segments
@@ -40,7 +41,8 @@ def measure(x: Tensor, segments: Segments, *, spread: bool, backend: str) -> Ten
     """Compute count, pivot, relative mean and, with `spread`, variance, concatenated per
     segment."""
     dtype = accumulation_dtype(x.dtype)
-    pivot = reference.first_of_cells(x, segments, Over.NODES, 1).to(dtype)  # (segments, channels)
+    rows, channels = Cells(segments, Over.NODES), x.shape[1]
+    pivot = rows.first(x).to(dtype)  # (segments, channels)
     counts = segments.counts.unsqueeze(1)
     if spread and _kernels_run(x, backend):
         # The statistics of InstanceNorm; its normalized rows are not used.
@@ -50,17 +52,17 @@ def measure(x: Tensor, segments: Segments, *, spread: bool, backend: str) -> Ten
         measured = [torch.where(some, relative, 0), torch.where(some, var, 0)]
     else:
         wide = reference.counted(x, segments)
-        shifted = wide - reference.spread(pivot, segments, Over.NODES, wide)
-        relative = reference.mean_of_cells(shifted, segments, Over.NODES, 1)
+        shifted = wide - rows.spread(pivot, channels)
+        relative = rows.mean(shifted)
         measured = [relative]
         if spread:
-            o = shifted - reference.spread(relative, segments, Over.NODES, wide)
-            measured.append(reference.mean_of_cells(o * o, segments, Over.NODES, 1))
+            o = shifted - rows.spread(relative, channels)
+            measured.append(rows.mean(o * o))
     return torch.cat([counts.to(dtype), pivot, *measured], 1)
 
 
 def _kernels_run(x: Tensor, backend: str) -> bool:
-    wanted = (x.device.type, x.dtype, Over.NODES, Over.NODES, False, backend)
+    wanted = (x.device.type, x.dtype, Over.NODES, Over.NODES, False, False, backend)
     return is_plain(x) and pick(*wanted) is CPU
 
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels import bounded_functions
+from graphnorms.kernels.cells import Cells, cells_of_center, cells_of_scale, of_rows
 from graphnorms.kernels.dropout import drop
-from graphnorms.kernels.point import NO_PARAMETERS, Call, Over, Parameters, accumulation_dtype
+from graphnorms.kernels.point import NO_PARAMETERS, Call, Parameters, accumulation_dtype
 from graphnorms.segments import Segments
 
 ACTIVATION_FUNCTIONS: Final[dict[str | None, Callable[[Tensor], Tensor]]] = {
@@ -67,36 +68,37 @@ class Standardized(NamedTuple):
 def standardize(x: Tensor, call: Call, mean_scale: Tensor | None) -> Standardized:
     """Subtract the scaled mean and divide by the root of the second moment, or apply the
     function."""
-    segments, (center, scale, _, groups, function) = call.segments, call.point
-    o = counted(x, segments)  # (rows, channels)
+    function, center, scale = call.point.function, cells_of_center(call), cells_of_scale(call)
+    o = counted(x, call.segments)  # (rows, channels)
+    channels = o.shape[1]
     mean = moment = o.new_zeros((0, 0))
     factor = None
     if function is not None:
         value = bounded_functions.FUNCTIONS[function].value
         return Standardized(value(bounded_functions.argument(o, mean_scale)), None, mean, moment)
     if center is not None:
-        pivot = first_of_cells(o.detach(), segments, center, groups)
-        shifted = o - spread(pivot, segments, center, o)
-        relative = mean_of_cells(shifted, segments, center, groups)
+        pivot = center.first(o.detach())
+        shifted = o - center.spread(pivot, channels)
+        relative = center.mean(shifted)
         mean = pivot + relative
-        o = subtract_mean(shifted, pivot, relative, segments, center, mean_scale)
+        o = subtract_mean(shifted, pivot, relative, center, mean_scale)
     if scale is not None:
-        unit = _units(o.detach(), segments, scale, groups)
-        o = o * spread(unit, segments, scale, o)
-        squared = mean_of_cells(o * o, segments, scale, groups)
+        unit = _units(o.detach(), scale)
+        o = o * scale.spread(unit, channels)
+        squared = scale.mean(o * o)
         moment = squared / unit / unit
         gain = torch.rsqrt(squared + call.eps * unit * unit)
-        factor = spread(gain * unit, segments, scale, o)
-        o = o * spread(gain, segments, scale, o)
+        factor = scale.spread(gain * unit, channels)
+        o = o * scale.spread(gain, channels)
     return Standardized(o, factor, mean, moment)
 
 
-def _units(o: Tensor, segments: Segments, scale: Over, groups: int) -> Tensor:
+def _units(o: Tensor, scale: Cells) -> Tensor:
     """Return 1 per cell, or for large entries the power of two that scales them to about 1.
 
     Their squares, and the derivative of 1/s, would overflow float32.
     """
-    size = mean_of_cells((o * 2.0**-80).square(), segments, scale, groups).sqrt()
+    size = scale.mean((o * 2.0**-80).square()).sqrt()
     power = torch.exp2(-80 - size.log2().floor())
     large = (size > 2.0**-60) & (size < math.inf)  # do not rescale infinite features
     return torch.where(large, power, 1.0).to(o.dtype)
@@ -117,8 +119,7 @@ def subtract_mean(
     shifted: Tensor,
     pivot: Tensor,
     relative: Tensor,
-    segments: Segments,
-    center: Over,
+    center: Cells,
     mean_scale: Tensor | None,
 ) -> Tensor:
     """Subtract the scaled mean from entries relative to a pivot of their cell.
@@ -129,23 +130,23 @@ def subtract_mean(
     Args:
         shifted: x - p, `(rows, channels)`.
         pivot, relative: p and the mean relative to it, per cell.
-        segments, center: The cells.
+        center: The cells.
         mean_scale: a; `None` for 1.
     """
-    removed = spread(relative, segments, center, shifted)
+    removed = center.spread(relative, shifted.shape[1])
     if mean_scale is None:
         return shifted - removed
     share = mean_scale.to(shifted.dtype)
-    kept = (1 - share) * spread(pivot, segments, center, shifted)
+    kept = (1 - share) * center.spread(pivot, shifted.shape[1])
     return (shifted - share * removed) + kept
 
 
 def transform(o: Tensor, segments: Segments, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     """Multiply by the weight and add the bias, per channel or per segment and channel."""
     if weight is not None:
-        o = o * of_rows(weight.to(o.dtype), segments, o)
+        o = o * of_rows(weight.to(o.dtype), segments)
     if bias is not None:
-        o = o + of_rows(bias.to(o.dtype), segments, o)
+        o = o + of_rows(bias.to(o.dtype), segments)
     return o
 
 
@@ -153,67 +154,3 @@ def finish(y: Tensor, activation: str | None, dropout: float, seed: Tensor | Non
     """Apply an activation, then dropout if there is a seed."""
     y = ACTIVATION_FUNCTIONS[activation](y)
     return y if seed is None else drop(y, dropout, seed)
-
-
-def grouped(x: Tensor, groups: int) -> Tensor:
-    """View rows as `(rows, groups, channels per group)`."""
-    return x.reshape(x.shape[0], groups, x.shape[1] // groups)
-
-
-def first_of_cells(x: Tensor, segments: Segments, over: Over, groups: int) -> Tensor:
-    """Return an entry of every cell: the first row of the segment, the first channel of the
-    group."""
-    if over is Over.CHANNELS:
-        return grouped(x, groups)[:, :, 0]  # (rows, groups)
-    if not x.shape[0]:
-        return x.new_zeros((segments.num_segments, x.shape[1] if over is Over.NODES else groups))
-    # An empty segment at the end begins past the last row; no row uses its pivot.
-    position = segments.ptr[:-1].clamp(max=x.shape[0] - 1)
-    rows = position if segments.order is None else segments.order[position]
-    first = x.index_select(0, rows)  # (segments, channels)
-    empty = (segments.counts == 0).unsqueeze(1)
-    first = first.masked_fill(empty, 0)
-    return first if over is Over.NODES else grouped(first, groups)[:, :, 0]
-
-
-def mean_of_cells(x: Tensor, segments: Segments, over: Over, groups: int) -> Tensor:
-    """Compute the mean over the entries of every cell; 0 for a cell without entries."""
-    if over is not Over.NODES:
-        x = grouped(x, groups).mean(2)  # (rows, groups)
-    if over is Over.CHANNELS:
-        return x
-    return sum_of_segments(x, segments) / segments.counts.clamp(min=1).unsqueeze(1)
-
-
-def sum_of_segments(x: Tensor, segments: Segments) -> Tensor:
-    """Sum the rows of every segment."""
-    if _is_whole(segments):
-        return x.sum(0, keepdim=True)  # pairwise summation, unlike index_add
-    # Masked rows form an extra segment at the end.
-    zeros = x.new_zeros((segments.num_segments + segments.masked, x.shape[1]))
-    return zeros.index_add(0, segments.index, x)[: segments.num_segments]
-
-
-def spread(statistic: Tensor, segments: Segments, over: Over, like: Tensor) -> Tensor:
-    """Give every entry the statistic of its cell: `(rows, channels)`, or broadcastable to it."""
-    if over is not Over.CHANNELS and not _is_whole(segments):
-        if segments.masked:
-            statistic = torch.nn.functional.pad(statistic, (0, 0, 0, 1))
-        statistic = statistic.index_select(0, segments.index)
-    if over is Over.NODES:
-        return statistic
-    return widen(statistic, like.shape[1])
-
-
-def widen(statistic: Tensor, channels: int) -> Tensor:
-    """Give every channel the statistic of its group."""
-    return statistic.repeat_interleave(channels // statistic.shape[1], dim=1)
-
-
-def of_rows(parameter: Tensor, segments: Segments, like: Tensor) -> Tensor:
-    """Return a parameter per channel unchanged; expand one per segment to the rows."""
-    return parameter if parameter.dim() == 1 else spread(parameter, segments, Over.NODES, like)
-
-
-def _is_whole(segments: Segments) -> bool:
-    return segments.num_segments == 1 and not segments.masked

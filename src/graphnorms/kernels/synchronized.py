@@ -18,6 +18,13 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels import reference
+from graphnorms.kernels.cells import (
+    cells_of_center,
+    cells_of_scale,
+    of_rows,
+    sum_of_segments,
+    weights_of,
+)
 from graphnorms.kernels.derivatives import ACTIVATION_DERIVATIVES
 from graphnorms.kernels.dropout import drop
 from graphnorms.kernels.point import Call, Over, Parameters, Point, accumulation_dtype
@@ -91,14 +98,14 @@ def normalize(
         BackendRefusedError: A kernel is requested by name, or a transform is active.
     """
     refuse(backend)
-    segments, (center, scale, segment, groups, _) = call.segments, call.point
+    center, scale, segment, groups, _ = call.point
     if Over.CHANNELS not in (center, scale):
         return _over_ranks(x, call, parameters, residual, ranks, backend)
     # A statistic within rows does not involve other ranks: use one call per statistic.
     wide = x.to(accumulation_dtype(x.dtype))
     residual = None if residual is None else residual.to(wide.dtype)
     mean_scale, weight, bias = parameters
-    first = Call(segments, Point(center, None, segment, groups), call.eps)
+    first = Call(call.segments, Point(center, None, segment, groups), call.eps, layout=call.layout)
     then = call._replace(point=Point(None, scale, segment, groups))
     of_first, of_then = (mean_scale, None, None), (None, weight, bias)
     if center is Over.CHANNELS:
@@ -141,27 +148,23 @@ def _check_memory(*tensors: Tensor | None) -> None:
 
 
 def _cells_of(merged: Merged, call: Call, mean_scale: Tensor | None) -> _Cells:
-    center, scale, _, groups, _ = call.point
+    center, scale = cells_of_center(call), cells_of_scale(call)
     channels = merged.pivot.shape[1]
     none = merged.pivot.new_zeros((0, 0))
     pivot = relative = moment = factor = none
     if center is None:
         mean = merged.pivot + merged.relative
-    elif center is Over.NODES:
-        pivot, relative = merged.pivot, merged.relative
-        mean = torch.zeros_like(relative)
     else:
-        pivot = reference.grouped(merged.pivot, groups)[:, :, 0]  # (segments, groups)
-        apart = (merged.pivot - reference.widen(pivot, channels)) + merged.relative
-        relative = reference.grouped(apart, groups).mean(2)
-        mean = apart - reference.widen(relative, channels)
-    if mean_scale is not None:
+        pivot = center.first_columns(merged.pivot)
+        apart = (merged.pivot - center.widen(pivot, channels)) + merged.relative
+        over_nodes = center.over is Over.NODES
+        relative = merged.relative if over_nodes else center.over_columns(apart)
+        mean = apart - center.widen(relative, channels)
+    if center is not None and mean_scale is not None:
         share = mean_scale.to(mean.dtype)
-        mean = mean + (1 - share) * reference.widen(pivot + relative, channels)
+        mean = mean + (1 - share) * center.widen(pivot + relative, channels)
     if scale is not None:
-        moment = merged.var + mean.square()  # (segments, channels)
-        if scale is Over.BOTH:
-            moment = reference.grouped(moment, groups).mean(2)  # (segments, groups)
+        moment = scale.over_columns(merged.var + mean.square())
         factor = torch.rsqrt(moment + call.eps)
     return _Cells(pivot, relative, mean, moment, factor)
 
@@ -206,22 +209,23 @@ class _Normalize(torch.autograd.Function):
                 grad = drop(grad, call.dropout, call.seed)
             slope, _ = ACTIVATION_DERIVATIVES[call.activation]
             grad = slope(reference.transform(z, segments, weight, bias)) * grad
-        sums = reference.sum_of_segments(torch.cat((grad, grad * z), 1), segments)
+        sums = sum_of_segments(torch.cat((grad, grad * z), 1), segments)
         grad_bias, grad_weight = sums.split(channels, 1)  # over the rows of this rank
         grad_x, grad_mean_scale = None, None
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[2]:
             if weight is not None:
-                grad = grad * reference.of_rows(weight.to(grad.dtype), segments, grad)
+                grad = grad * of_rows(weight.to(grad.dtype), segments)
                 sums = sums * torch.cat((weight, weight), -1).to(sums.dtype)
             # The only exchange; without a scale, half of it is enough.
             sums = exchange.ranks.total(sums if call.point.scale else sums[:, :channels])
             grad, mean = _through_statistics(grad, z, factor, sums, exchange, mean_scale)
-            if ctx.needs_input_grad[2]:
-                own = reference.sum_of_segments(grad, segments)
+            center = cells_of_center(call)
+            if center is not None and ctx.needs_input_grad[2]:
+                own = sum_of_segments(grad, segments)
                 of_all = exchange.cells.pivot + exchange.cells.relative
-                grad_mean_scale = -(own * reference.widen(of_all, channels)).sum(0)
-            if call.point.center is not None:
-                grad = grad - reference.spread(mean, segments, call.point.center, grad)
+                grad_mean_scale = -(own * center.widen(of_all, channels)).sum(0)
+            if center is not None:
+                grad = grad - center.spread(mean, channels)
             if segments.masked:
                 grad = torch.where(reference.rows_that_count(segments), grad, grad_y.to(grad.dtype))
             grad_x = grad.to(x.dtype)
@@ -239,16 +243,14 @@ def _standardize(
     x: Tensor, exchange: _Exchange, mean_scale: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """Centre and scale the rows; also return the factor."""
-    segments, cells = exchange.call.segments, exchange.cells
-    center, scale, *_ = exchange.call.point
+    call, cells, channels = exchange.call, exchange.cells, x.shape[1]
+    center, scale = cells_of_center(call), cells_of_scale(call)
     if center is not None:
-        shifted = x - reference.spread(cells.pivot, segments, center, x)
-        x = reference.subtract_mean(
-            shifted, cells.pivot, cells.relative, segments, center, mean_scale
-        )
+        shifted = x - center.spread(cells.pivot, channels)
+        x = reference.subtract_mean(shifted, cells.pivot, cells.relative, center, mean_scale)
     if scale is None:
         return x, None
-    factor = reference.spread(cells.factor, segments, scale, x)
+    factor = scale.spread(cells.factor, channels)
     return x * factor, factor
 
 
@@ -269,23 +271,20 @@ def _through_statistics(
         exchange: The call, and the statistics of the ranks.
         mean_scale: The share of the mean that was removed.
     """
-    segments, (center, scale, _, groups, _) = exchange.call.segments, exchange.call.point
+    center, scale = cells_of_center(exchange.call), cells_of_scale(exchange.call)
     channels, count = z.shape[1], exchange.rows.clamp(min=1)
     total = sums[:, :channels]
     if scale is not None and factor is not None:
-        share = sums[:, channels:] / count  # (segments, channels)
-        if scale is Over.BOTH:
-            share = reference.grouped(share, groups).mean(2)  # (segments, groups)
-        grad = factor * (grad - z * reference.spread(share, segments, scale, z))
-        each = reference.widen(exchange.cells.factor, channels)
+        summed, weighed = (weights := weights_of(scale)).summed, weights.weighed
+        share = summed.over_columns(sums[:, channels:] / count)
+        grad = factor * (grad - weighed(z) * summed.spread(share, channels))
+        each = scale.widen(exchange.cells.factor, channels)
         z_sum = each * count * exchange.cells.mean
-        total = each * (total - reference.widen(share, channels) * z_sum)
+        total = each * (total - summed.widen(share, channels) * weighed(z_sum))
     mean = total / count
     if mean_scale is not None:
         mean = mean * mean_scale.to(mean.dtype)
-    if center is Over.BOTH:
-        mean = reference.grouped(mean, groups).mean(2)
-    return grad, mean
+    return grad, mean if center is None else center.over_columns(mean)
 
 
 def _like(grad: Tensor | None, parameter: Tensor | None) -> Tensor | None:

@@ -135,7 +135,7 @@ def update_by_batch(
 def update_running(
     running_mean: Tensor,
     running_var: Tensor,
-    num_batches_tracked: Tensor,
+    num_batches_tracked: Tensor | None,
     mean: Tensor,
     var: Tensor,
     momentum: float | None,
@@ -149,20 +149,23 @@ def update_running(
 
     Args:
         running_mean, running_var: The statistics, `(channels,)`.
-        num_batches_tracked: The counter, increased by one.
-        mean, var: Mean and unbiased variance of the batch.
+        num_batches_tracked: The counter, increased by one; `None` for a layer without one, which
+            has a momentum.
+        mean, var: Mean and variance of the batch.
         momentum: $m$.
         rows: Number of rows as a tensor, if the host does not know whether it is 0; a zero count
             leaves the averages unchanged.
     """
     check_not_batched(running_mean, mean)
-    any_rows = None if rows is None else (rows.sum() > 0).to(num_batches_tracked.dtype)
-    num_batches_tracked.add_(1 if any_rows is None else any_rows)
+    any_rows = None if rows is None else (rows.sum() > 0).to(torch.int64)
+    if num_batches_tracked is not None:
+        num_batches_tracked.add_(1 if any_rows is None else any_rows)
     mean, var = mean.detach().to(running_mean.dtype), var.detach().to(running_var.dtype)
     weight: Tensor | float
     if momentum is not None:
         weight = momentum
     else:
+        assert num_batches_tracked is not None
         weight = 1 / num_batches_tracked.clamp(min=1).to(running_mean.dtype)
     if any_rows is not None:
         weight = any_rows.to(running_mean.dtype) * weight

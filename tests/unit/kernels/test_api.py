@@ -12,10 +12,9 @@ from torch import Tensor
 
 import graphnorms as gn
 from graphnorms.kernels import backend as kernels_backend
-from graphnorms.kernels import reference
+from graphnorms.kernels.cells import Cells
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.cpu import normalize as cpu
-from graphnorms.kernels.reference import mean_of_cells
 from graphnorms.segments import Segments
 from tests.operands import run_backward, run_forward
 
@@ -224,7 +223,7 @@ def test_works_after_fork(threads: None) -> None:
 
 def test_first_of_cells_is_zero_for_empty_segments() -> None:
     segments = Segments.from_counts(torch.tensor([0, 2, 0]))
-    first = reference.first_of_cells(torch.ones(2, 3), segments, gn.Over.NODES, 1)
+    first = Cells(segments, gn.Over.NODES).first(torch.ones(2, 3))
     assert first.tolist() == [[0, 0, 0], [1, 1, 1], [0, 0, 0]]
 
 
@@ -245,14 +244,14 @@ def test_an_older_torch_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_is_no_plain_tensor_is_refused_and_not_read() -> None:
     x, ptr = torch.zeros(5, 6), torch.tensor([0, 5])
     run = extension.kernels().normalize_forward
-    choices = (1, 1, 1, 1e-5, 0, 0.0, 0, False, 1)
+    call = ((None,) * 3, (ptr, None, None, None), (1, 1, 1, 1, 1, 1e-5, 0, 0.0, 0), False, 1)
     y, statistics = torch.full((5, 6), torch.nan), torch.zeros(12)
-    assert run(x, None, ptr, None, None, None, None, None, *choices, y, statistics)
+    assert run(x, None, *call, y, statistics)
     assert torch.equal(y, x)
     for strange in (x.to("meta"), x.to_sparse(), x.numpy(), "x", torch.zeros(6, 5).T):
-        assert not run(strange, None, ptr, None, None, None, None, None, *choices, y, statistics)
+        assert not run(strange, None, *call, y, statistics)
     for strange in (torch.zeros(6, 5).T, torch.zeros(5, 12)[:, ::2], torch.zeros(5, 6).half()):
-        assert not run(x, None, ptr, None, None, None, None, None, *choices, strange, statistics)
+        assert not run(x, None, *call, strange, statistics)
 
 
 @pytest.mark.skipif(extension.unavailable() is not None, reason="the reference reads anything")
@@ -299,5 +298,5 @@ def test_the_mean_of_a_cell_without_entries_is_zero() -> None:
     segments = Segments.from_batch(torch.tensor([0, 0, 2]), 4)
     x = torch.ones(3, 4)
     for over, cells in ((gn.Over.NODES, 4), (gn.Over.BOTH, 2)):
-        found = mean_of_cells(x, segments, over, 2)
+        found = Cells(segments, over, 2).mean(x)
         assert found.tolist() == [[1.0] * cells, [0.0] * cells] * 2

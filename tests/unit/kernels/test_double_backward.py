@@ -302,13 +302,11 @@ def test_the_operator_is_differentiated_again() -> None:
     segments = Segments.from_counts(torch.tensor([4, 0, 3]))
     operators = torch.ops.graphnorms
     for number, needs in ((1, [True] * 5), (4, [True, True, True, True, False])):
-        numbers = (False, 1, 1, 1, 0.1, number, 0.0, 0)
+        call = (segments.ptr, None, None, None, False, 1, 1, 1, 1, 1, 0.1, number, 0.0, 0)
 
-        def third(grad_y: Tensor, x: Tensor, p: Tensor, numbers=numbers, needs=needs) -> Any:
+        def third(grad_y: Tensor, x: Tensor, p: Tensor, call=call, needs=needs) -> Any:
             given = (torch.tanh(x[0]), 1 + x[1] * x[1], x[2])
-            statistics = operators.normalize_forward(
-                x, None, segments.ptr, None, None, *given, *numbers, False
-            )[1]
+            statistics = operators.normalize_forward(x, None, *given, *call, False)[1]
             return operators.normalize_double_backward(
                 grad_y * x,
                 x[3],
@@ -316,12 +314,9 @@ def test_the_operator_is_differentiated_again() -> None:
                 None,
                 grad_y,
                 x,
-                segments.ptr,
-                None,
-                None,
                 *given,
                 statistics.detach(),
-                *numbers,
+                *call,
                 needs,
             )[: sum(needs)]
 

@@ -14,10 +14,10 @@ from graphnorms.layers.base import Norm
 from graphnorms.layers.equivariant import (
     EquivariantLayerNorm,
     EquivariantRMSNorm,
+    Irreps,
     IrrepsBatchNorm,
     IrrepsGraphNorm,
     IrrepsLayerNorm,
-    Layout,
 )
 from graphnorms.testing.tolerance import tolerance
 from tests.norms import normal, randomize
@@ -65,7 +65,7 @@ def features(name: str, rows: int = 6) -> Tensor:
     """Features that it takes, of unequal degrees."""
     if name.startswith("degrees"):
         return normal(rows, 9, 4) * torch.linspace(0.5, 3, 9).unsqueeze(1) + 0.7
-    return normal(rows, Layout.of(IRREPS).columns) * 2 + 0.7
+    return normal(rows, Irreps.of(IRREPS).columns) * 2 + 0.7
 
 
 def by_hand_of_degrees(norm: Any, x: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ def test_rotated_features_give_rotated_results(name: str, *, reflect: bool) -> N
         whole = torch.block_diag(
             *(
                 rotation(each.degree, each.parity, turn)
-                for each in Layout.of(IRREPS)
+                for each in Irreps.of(IRREPS)
                 for _ in range(each.copies)
             )
         )
@@ -269,7 +269,7 @@ def test_the_other_order_of_columns(name: str) -> None:
     x = features(name)
     blocks = [
         torch.arange(22)[each.columns].view(each.copies, each.components).T.flatten()
-        for each in Layout.of(IRREPS)
+        for each in Irreps.of(IRREPS)
     ]
     places = torch.cat(blocks)
     for training in (True, False):
@@ -291,7 +291,7 @@ def test_summed_squares_are_averaged_ones_at_another_scale(name: str) -> None:
     summed.load_state_dict(norm.state_dict())
     x = features(name)
     y, z = norm(x, BATCH, 4), summed(x, BATCH, 4)
-    for each in Layout.of(IRREPS):
+    for each in Irreps.of(IRREPS):
         if each.degree == 0:
             torch.testing.assert_close(z[:, each.columns], y[:, each.columns])
         else:
@@ -309,14 +309,14 @@ def test_checkpoints_of_equiformer_v2_hold_tables() -> None:
 
 
 def test_irreps_are_read() -> None:
-    assert str(Layout.of(" 2e+ 4x0e ")) == "1x2e+4x0e"
-    assert Layout.of("3x0e+0x1o+2x0e").scalars == 5
+    assert str(Irreps.of(" 2e+ 4x0e ")) == "1x2e+4x0e"
+    assert Irreps.of("3x0e+0x1o+2x0e").scalars == 5
     assert IrrepsLayerNorm("64x0e+32x1o").in_channels == 160
     for wrong, words in (("64x0", "'64x0'"), ("", "''"), ("0x1o", "no columns"), ("1p", "'1p'")):
         with pytest.raises(ValueError, match=words):
-            Layout.of(wrong)
+            Irreps.of(wrong)
     with pytest.raises(ValueError, match="unknown layout 'rows'"):
-        Layout.of("1o", "rows")
+        Irreps.of("1o", "rows")
     with pytest.raises(ValueError, match="unknown shift 'none'"):
         IrrepsGraphNorm("1o", shift="none")
     with pytest.raises(ValueError, match=r"expected \(nodes, 9, 4\)"):

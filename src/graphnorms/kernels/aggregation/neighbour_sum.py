@@ -81,7 +81,7 @@ def aggregate(
             edge_weight=edge_weight,
             backend=backend,
         )
-    wanted = (x.device.type, x.dtype, None, None, False, backend)
+    wanted = (x.device.type, x.dtype, None, None, False, False, backend)
     plain = is_plain(x)
     chosen = pick(*wanted) if plain else None
     weights = Weights(node_scale, edge_weight, edge_features, self_weight)

@@ -120,8 +120,8 @@ template <class T> void bounded_backward(const NormBackward& p) {
                     if (bias) pre += get<Tail>(bias + c, tail);
                 }
                 Vec<A> g = only<A, Tail>(epilogue.backward(pre, get<Tail>(grad_row + c, tail), key, c), tail);
-                put<Tail>(share.weight + c, get<Tail>(share.weight + c, tail) + g * value, tail);
-                put<Tail>(share.bias + c, get<Tail>(share.bias + c, tail) + g, tail);
+                add_to<Tail>(share.weight, g * value, c, tail);
+                add_to<Tail>(share.bias, g, c, tail);
                 if (weight) g *= get<Tail>(weight + c, tail);
                 const Vec<A> e = g * get<Tail>(slopes + c, tail);
                 sum_e += e;
@@ -131,14 +131,13 @@ template <class T> void bounded_backward(const NormBackward& p) {
         };
 #pragma omp parallel for schedule(static) num_threads(p.threads) if (p.threads > 1)
         for (int64_t task = 0; task < tasks; ++task) {
-            Buffer<A> kept(4 * C);  // the last two rows take gradients that are not returned
-            for (int64_t c = 2 * C; c < 4 * C; ++c) kept.get()[c] = 0;
+            Buffer<A> kept(2 * C);
             double total_e = 0, total_xe = 0;
             int64_t run = 0;
             for_runs(segments, task * R, smaller(segments.end, (task + 1) * R),
                      [&](int64_t s, int64_t begin, int64_t end) {
                 const A *weight = weight_of<A>(p, s), *bias = bias_of<A>(p, s);
-                const RowShare<A> share = shares.of(task, run, s, begin, end, kept.get() + 2 * C);
+                const RowShare<A> share = shares.of(task, run, s, begin, end);
                 for (int64_t first = begin; first < end; first += kSummedRows) {
                     Vec<A> sum_e = {}, sum_xe = {};
                     const int64_t last = smaller(end, first + kSummedRows);

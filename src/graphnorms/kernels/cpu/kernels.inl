@@ -48,7 +48,7 @@ template <class A> class Buffer {
     ~Buffer() { std::free(data_); }
     Buffer(const Buffer&) = delete;
     Buffer& operator=(const Buffer&) = delete;
-    A* get() { return data_; }
+    A* get() const { return data_; }
 
   private:
     A* data_;
@@ -119,9 +119,11 @@ inline void reduce(int64_t begin, int64_t end, Step&& step, Vec<A> (&total)[Term
 
 #include "functions.inl"
 #include "epilogue.inl"
+#include "channels.inl"
 #include "segment_parts.inl"
 #include "short_segments.inl"
 #include "segment.inl"
+#include "columns.inl"
 #include "row.inl"
 #include "bounded.inl"
 #include "row_second.inl"

@@ -15,40 +15,48 @@ namespace graphnorms {
 
 namespace {
 
-struct Choices {
-    int center, scale;
-    int64_t groups;
-    double eps;
-    int activation;
-    double dropout;
-    int function;
-    int threads;
+// One of a tuple's items, which outlive the call.
+nb::handle item(const nb::tuple& of, size_t i) { return PyTuple_GET_ITEM(of.ptr(), Py_ssize_t(i)); }
+
+// α, γ and β, or their gradients, or the cotangents of these.
+struct Parameters {
+    explicit Parameters(const nb::tuple& of) : mean_scale(item(of, 0)), weight(item(of, 1)), bias(item(of, 2)) {}
+    View mean_scale, weight, bias;
 };
 
-int64_t cells(const Norm& n, int over) {
+int64_t cells(const Norm& n, int over, int64_t of_columns) {
     return (over == kChannels ? n.rows : over == kNone ? 0 : n.segments) *
-           (over == kNodes ? n.channels : n.groups);
+           (over == kNodes ? n.channels : of_columns);
 }
 
-// Fill in what forward and backward have in common, if it fits together.
-bool fill(Norm& n, const Choices& choices, const View& x, const View& ptr, const View& order, const View& seed,
-          const View& mean_scale, const View& weight, const View& bias) {
+// Fill in what forward and backward have in common, if it fits together. `tensors` and `numbers` are
+// those of graphnorms.kernels.point.Call.flat.
+bool fill(Norm& n, const View& x, const Parameters& parameters, const nb::tuple& tensors, const nb::tuple& numbers_,
+          int threads) {
     const bool known = x.dtype() >= 0 && x.dtype() < kDtypes;
+    const View ptr(item(tensors, 0)), order(item(tensors, 1)), seed(item(tensors, 2)), table(item(tensors, 3));
+    const auto& [mean_scale, weight, bias] = parameters;
     if (!known || !x.has_whole_rows() || x.size(1) < 1 || !ptr.is_index() || ptr.size(0) < 1) return false;
-    n.center = choices.center;
-    n.scale = choices.scale;
-    n.groups = choices.groups;
-    n.eps = choices.eps;
-    n.activation = choices.activation;
-    n.dropout = choices.dropout;
-    n.function = choices.function;
+    n.center = nb::cast<int>(item(numbers_, 0));
+    n.scale = nb::cast<int>(item(numbers_, 1));
+    n.groups = nb::cast<int64_t>(item(numbers_, 2));
+    n.centers = nb::cast<int64_t>(item(numbers_, 3));
+    n.scales = nb::cast<int64_t>(item(numbers_, 4));
+    n.eps = nb::cast<double>(item(numbers_, 5));
+    n.activation = nb::cast<int>(item(numbers_, 6));
+    n.dropout = nb::cast<double>(item(numbers_, 7));
+    n.function = nb::cast<int>(item(numbers_, 8));
     n.rows = x.size(0);
     n.channels = x.size(1);
     n.segments = ptr.size(0) - 1;
-    n.threads = usable_threads(choices.threads, n.rows * n.channels);
+    n.threads = usable_threads(threads, n.rows * n.channels);
     if (n.groups < 1 || n.channels % n.groups) return false;
+    if (table.none()) n.centers = n.scales = n.groups;
+    else if (!table.is_matrix(kInt64, 3, n.channels) || n.groups != 1 || n.centers < 1 || n.scales < 1) return false;
     if (!order.none() && !order.is_index(n.rows)) return false;
     if (!seed.none() && !(seed.dtype() == kInt64 && (seed.dims() == 0 || seed.is_index(1)))) return false;
+
+    n.table = static_cast<const int64_t*>(table.data());
 
     const int numbers = accumulation(x.dtype());
     const bool own = (!weight.none() && weight.dtype() >= 0 && weight.dims() == 2) ||
@@ -80,7 +88,8 @@ bool fill(Norm& n, const Choices& choices, const View& x, const View& ptr, const
 // One tensor holds the statistics: shift, then rstd, then the moment where it is asked for.
 bool fill_statistics(Norm& n, const View& x, const View& statistics, bool with_moment) {
     const int numbers = accumulation(x.dtype());
-    const int64_t bytes = numbers == kDouble ? 8 : 4, centers = cells(n, n.center), scales = cells(n, n.scale);
+    const int64_t bytes = numbers == kDouble ? 8 : 4, centers = cells(n, n.center, n.centers),
+                  scales = cells(n, n.scale, n.scales);
     if (statistics.dtype() != numbers || statistics.dims() != 1 || !statistics.contiguous() ||
         statistics.size(0) < centers + scales * (with_moment ? 2 : 1))
         return false;
@@ -91,9 +100,30 @@ bool fill_statistics(Norm& n, const View& x, const View& statistics, bool with_m
     return true;
 }
 
-void check_positions(const Norm& n) {
+// Whether the columns of each cell are one range, in the order of cells; columns of no cell, -1, may
+// lie between.
+bool are_ranges(const int64_t* cells, int64_t columns) {
+    int64_t last = -1;
+    for (int64_t c = 0; c < columns; ++c) {
+        if (cells[c] < 0 || (c > 0 && cells[c] == cells[c - 1])) continue;
+        if (cells[c] <= last) return false;
+        last = cells[c];
+    }
+    return true;
+}
+
+void check_contents(const Norm& n) {
     check_offsets(n.ptr, n.segments, n.rows);
     if (n.order) check_ids("order", n.order, n.rows, n.rows);
+    if (!n.table) return;
+    const int64_t *center = n.table, *scale = center + n.channels, *divisors = scale + n.channels;
+    bool fits = true;
+    for (int64_t c = 0; c < n.channels; ++c)
+        fits &= center[c] >= -1 && center[c] < n.centers && scale[c] >= 0 && scale[c] < n.scales && divisors[c] > 0;
+    if (!fits) throw nb::value_error("layout has a cell or a divisor outside its range");
+    if ((n.center == kChannels && !are_ranges(center, n.channels)) ||
+        (n.scale == kChannels && !are_ranges(scale, n.channels)))
+        throw nb::value_error("layout has a cell that is not a range of columns, or cells in another order; sort them");
 }
 
 using Answer = std::optional<bool>;
@@ -105,14 +135,11 @@ template <class Call> Answer answer(Call& call, void (*kernel)(const Call&)) {
     return out_of_range ? Answer() : Answer(true);
 }
 
-Answer forward(nb::handle x_, nb::handle residual_, nb::handle ptr, nb::handle order, nb::handle seed,
-             nb::handle mean_scale, nb::handle weight, nb::handle bias, int center, int scale, int64_t groups,
-             double eps, int activation, double dropout, int function, bool with_moment, int threads, nb::handle y_,
-             nb::handle statistics) {
+Answer forward(nb::handle x_, nb::handle residual_, const nb::tuple& parameters, const nb::tuple& tensors,
+               const nb::tuple& numbers, bool with_moment, int threads, nb::handle y_, nb::handle statistics) {
     const View x(x_), residual(residual_), y(y_);
     NormForward p;
-    if (!fill(p, {center, scale, groups, eps, activation, dropout, function, threads}, x, View(ptr), View(order),
-              View(seed), View(mean_scale), View(weight), View(bias)) ||
+    if (!fill(p, x, Parameters(parameters), tensors, numbers, threads) ||
         !fill_statistics(p, x, View(statistics), with_moment) || !y.is_like(x) || !y.contiguous() ||
         (!residual.none() && !residual.is_like(x)))
         return false;
@@ -122,17 +149,17 @@ Answer forward(nb::handle x_, nb::handle residual_, nb::handle ptr, nb::handle o
     p.residual_stride = residual.none() ? 0 : residual.stride(0);
     p.y = y.data();
     nb::gil_scoped_release others_run;
-    check_positions(p);
+    check_contents(p);
     return answer(p, current.forward[x.dtype()]);
 }
 
 // Whether tensors, `None` among them, are shaped as the parameters and in the accumulation dtype.
-bool are_gradients(const Norm& n, const View& x, const View& mean_scale, const View& weight, const View& bias,
-                   const View (&grads)[3]) {
+bool are_gradients(const Norm& n, const View& x, const Parameters& of, const Parameters& grads) {
     const int numbers = accumulation(x.dtype());
     const int64_t shares = n.function == kNoFunction ? n.channels : n.arguments;
-    if (!grads[0].none() && (mean_scale.none() || !grads[0].is_vector(numbers, shares))) return false;
-    for (const auto& [parameter, grad] : {std::array{&weight, &grads[1]}, std::array{&bias, &grads[2]}})
+    if (!grads.mean_scale.none() && (of.mean_scale.none() || !grads.mean_scale.is_vector(numbers, shares)))
+        return false;
+    for (const auto& [parameter, grad] : {std::array{&of.weight, &grads.weight}, std::array{&of.bias, &grads.bias}})
         if (!grad->none() && (parameter->none() || !(n.affine_stride ? grad->is_matrix(numbers, n.segments, n.channels)
                                                                      : grad->is_vector(numbers, n.channels))))
             return false;
@@ -140,65 +167,56 @@ bool are_gradients(const Norm& n, const View& x, const View& mean_scale, const V
 }
 
 // Fill in what both backwards have in common, if it fits together.
-bool fill_backward(NormBackward& p, const View& x, const View& grad_y, const View& grad_x, const View& mean_scale,
-                   const View& weight, const View& bias, const View (&grads)[3]) {
+bool fill_backward(NormBackward& p, const View& x, const View& grad_y, const View& grad_x, const Parameters& of,
+                   const Parameters& grads) {
     if (!grad_y.is_like(x) || (!grad_x.none() && !(grad_x.is_like(x) && grad_x.contiguous())) ||
-        !are_gradients(p, x, mean_scale, weight, bias, grads))
+        !are_gradients(p, x, of, grads))
         return false;
     p.x = x.data();
     p.x_stride = x.stride(0);
     p.grad_y = grad_y.data();
     p.grad_y_stride = grad_y.stride(0);
     p.grad_x = grad_x.data();
-    p.grad_mean_scale = grads[0].data();
-    p.grad_weight = grads[1].data();
-    p.grad_bias = grads[2].data();
+    p.grad_mean_scale = grads.mean_scale.data();
+    p.grad_weight = grads.weight.data();
+    p.grad_bias = grads.bias.data();
     return true;
 }
 
-Answer backward(nb::handle grad_y, nb::handle x_, nb::handle ptr, nb::handle order, nb::handle seed,
-              nb::handle mean_scale_, nb::handle weight_, nb::handle bias_, nb::handle statistics, int center,
-              int scale, int64_t groups, double eps, int activation, double dropout, int function, int threads,
-              nb::handle grad_x, nb::handle grad_mean_scale, nb::handle grad_weight, nb::handle grad_bias) {
-    const View x(x_), mean_scale(mean_scale_), weight(weight_), bias(bias_);
-    const View grads[3] = {View(grad_mean_scale), View(grad_weight), View(grad_bias)};
+Answer backward(nb::handle grad_y, nb::handle x_, const nb::tuple& parameters_, nb::handle statistics,
+                const nb::tuple& tensors, const nb::tuple& numbers, int threads, nb::handle grad_x,
+                const nb::tuple& grads) {
+    const View x(x_);
+    const Parameters parameters(parameters_);
     NormBackward p;
-    if (!fill(p, {center, scale, groups, eps, activation, dropout, function, threads}, x, View(ptr), View(order),
-              View(seed), mean_scale, weight, bias) ||
-        !fill_statistics(p, x, View(statistics), false) ||
-        !fill_backward(p, x, View(grad_y), View(grad_x), mean_scale, weight, bias, grads))
+    if (!fill(p, x, parameters, tensors, numbers, threads) || !fill_statistics(p, x, View(statistics), false) ||
+        !fill_backward(p, x, View(grad_y), View(grad_x), parameters, Parameters(grads)))
         return false;
     nb::gil_scoped_release others_run;
-    check_positions(p);
+    check_contents(p);
     return answer(p, current.backward[x.dtype()]);
 }
 
-Answer double_backward(nb::handle of_grad_x_, nb::handle of_grad_mean_scale, nb::handle of_grad_weight,
-                       nb::handle of_grad_bias, nb::handle grad_y, nb::handle x_, nb::handle ptr, nb::handle order,
-                       nb::handle seed, nb::handle mean_scale_, nb::handle weight_, nb::handle bias_,
-                       nb::handle statistics, int center, int scale, int64_t groups, double eps, int activation,
-                       double dropout, int function, int threads, nb::handle grad_grad_y_, nb::handle grad_x_,
-                       nb::handle grad_mean_scale, nb::handle grad_weight, nb::handle grad_bias) {
-    const View x(x_), mean_scale(mean_scale_), weight(weight_), bias(bias_), grad_x(grad_x_);
-    const View of_grad_x(of_grad_x_), grad_grad_y(grad_grad_y_);
-    const View grads[3] = {View(grad_mean_scale), View(grad_weight), View(grad_bias)};
-    const View of_grads[3] = {View(of_grad_mean_scale), View(of_grad_weight), View(of_grad_bias)};
+Answer double_backward(nb::handle of_grad_x_, const nb::tuple& of_grads_, nb::handle grad_y, nb::handle x_,
+                       const nb::tuple& parameters_, nb::handle statistics, const nb::tuple& tensors,
+                       const nb::tuple& numbers, int threads, nb::handle grad_grad_y_, nb::handle grad_x_,
+                       const nb::tuple& grads) {
+    const View x(x_), grad_x(grad_x_), of_grad_x(of_grad_x_), grad_grad_y(grad_grad_y_);
+    const Parameters parameters(parameters_), of_grads(of_grads_);
     NormDoubleBackward p;
-    if (!fill(p, {center, scale, groups, eps, activation, dropout, function, threads}, x, View(ptr), View(order),
-              View(seed), mean_scale, weight, bias) ||
-        !fill_statistics(p, x, View(statistics), false) ||
-        !fill_backward(p, x, View(grad_y), grad_x, mean_scale, weight, bias, grads) || grad_x.none() ||
-        !are_gradients(p, x, mean_scale, weight, bias, of_grads) || !of_grad_x.is_like(x) ||
-        !grad_grad_y.is_like(x) || !grad_grad_y.contiguous())
+    if (!fill(p, x, parameters, tensors, numbers, threads) || !fill_statistics(p, x, View(statistics), false) ||
+        !fill_backward(p, x, View(grad_y), grad_x, parameters, Parameters(grads)) || grad_x.none() ||
+        !are_gradients(p, x, parameters, of_grads) || !of_grad_x.is_like(x) || !grad_grad_y.is_like(x) ||
+        !grad_grad_y.contiguous())
         return false;
     p.of_grad_x = of_grad_x.data();
     p.of_grad_x_stride = of_grad_x.stride(0);
-    p.of_grad_mean_scale = of_grads[0].data();
-    p.of_grad_weight = of_grads[1].data();
-    p.of_grad_bias = of_grads[2].data();
+    p.of_grad_mean_scale = of_grads.mean_scale.data();
+    p.of_grad_weight = of_grads.weight.data();
+    p.of_grad_bias = of_grads.bias.data();
     p.grad_grad_y = grad_grad_y.data();
     nb::gil_scoped_release others_run;
-    check_positions(p);
+    check_contents(p);
     return answer(p, current.double_backward[x.dtype()]);
 }
 
@@ -221,24 +239,15 @@ bool update_running(nb::handle x_, nb::handle statistics_, nb::handle mean_, nb:
 }  // namespace
 
 void bind_normalize(nb::module_& m) {
-    m.def("normalize_forward", forward, nb::arg("x"), nb::arg("residual").none(), nb::arg("ptr"),
-          nb::arg("order").none(), nb::arg("seed").none(), nb::arg("mean_scale").none(),
-          nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("center"), nb::arg("scale"),
-          nb::arg("groups"), nb::arg("eps"), nb::arg("activation"), nb::arg("dropout"), nb::arg("function"),
-          nb::arg("moment"), nb::arg("threads"), nb::arg("y"), nb::arg("statistics"));
-    m.def("normalize_backward", backward, nb::arg("grad_y"), nb::arg("x"), nb::arg("ptr"),
-          nb::arg("order").none(), nb::arg("seed").none(), nb::arg("mean_scale").none(),
-          nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("statistics"), nb::arg("center"),
-          nb::arg("scale"), nb::arg("groups"), nb::arg("eps"), nb::arg("activation"), nb::arg("dropout"),
-          nb::arg("function"), nb::arg("threads"), nb::arg("grad_x").none(), nb::arg("grad_mean_scale").none(),
-          nb::arg("grad_weight").none(), nb::arg("grad_bias").none());
-    m.def("normalize_double_backward", double_backward, nb::arg("of_grad_x"), nb::arg("of_grad_mean_scale").none(),
-          nb::arg("of_grad_weight").none(), nb::arg("of_grad_bias").none(), nb::arg("grad_y"), nb::arg("x"),
-          nb::arg("ptr"), nb::arg("order").none(), nb::arg("seed").none(), nb::arg("mean_scale").none(),
-          nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("statistics"), nb::arg("center"),
-          nb::arg("scale"), nb::arg("groups"), nb::arg("eps"), nb::arg("activation"), nb::arg("dropout"),
-          nb::arg("function"), nb::arg("threads"), nb::arg("grad_grad_y"), nb::arg("grad_x"),
-          nb::arg("grad_mean_scale").none(), nb::arg("grad_weight").none(), nb::arg("grad_bias").none());
+    m.def("normalize_forward", forward, nb::arg("x"), nb::arg("residual").none(), nb::arg("parameters"),
+          nb::arg("tensors"), nb::arg("numbers"), nb::arg("moment"), nb::arg("threads"), nb::arg("y"),
+          nb::arg("statistics"));
+    m.def("normalize_backward", backward, nb::arg("grad_y"), nb::arg("x"), nb::arg("parameters"),
+          nb::arg("statistics"), nb::arg("tensors"), nb::arg("numbers"), nb::arg("threads"),
+          nb::arg("grad_x").none(), nb::arg("grads"));
+    m.def("normalize_double_backward", double_backward, nb::arg("of_grad_x"), nb::arg("of_grads"),
+          nb::arg("grad_y"), nb::arg("x"), nb::arg("parameters"), nb::arg("statistics"), nb::arg("tensors"),
+          nb::arg("numbers"), nb::arg("threads"), nb::arg("grad_grad_y"), nb::arg("grad_x"), nb::arg("grads"));
     m.def("update_running", update_running, nb::arg("x"), nb::arg("statistics"), nb::arg("mean"),
           nb::arg("var"), nb::arg("rows"), nb::arg("momentum"));
 }

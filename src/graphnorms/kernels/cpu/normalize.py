@@ -10,7 +10,7 @@ runs, which rescales such cells. Infinite features are not rescaled.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -25,7 +25,8 @@ from graphnorms.kernels.cpu.extension import (
     rows_like,
     unreadable,
 )
-from graphnorms.kernels.point import ACTIVATIONS, FUNCTIONS, Call, Parameters, accumulation_dtype
+from graphnorms.kernels.layout import Layout
+from graphnorms.kernels.point import Call, Parameters, accumulation_dtype
 from graphnorms.kernels.tensor_checks import check_memory
 
 
@@ -38,7 +39,7 @@ def normalize_forward(
         y, and the statistics in one vector: the shift (the centre's mean relative to the cell's
         first entry), 1/sqrt(s² + eps), and s² if `moment`.
     """
-    segments, (center, scale, _, groups, function), eps, activation, dropout, seed = call
+    tensors, numbers = call.flat()
     centers, scales = call.cells(x)
     size = centers + scales * (2 if moment else 1)
     y = torch.empty_like(x)
@@ -46,16 +47,13 @@ def normalize_forward(
     wide = x.dtype in _WIDE
     statistics = x.new_empty(size) if wide else x.new_empty(size, dtype=torch.float32)
     run = kernels().normalize_forward
-    codes = (ACTIVATIONS.index(activation), dropout, FUNCTIONS.index(function))
-    numbers = (center or 0, scale or 0, groups, eps, *codes, moment, torch.get_num_threads())
-    if not run(
-        x, residual, segments.ptr, segments.order, seed, *parameters, *numbers, y, statistics
-    ):
+    how = (numbers, moment, torch.get_num_threads())
+    if not run(x, residual, parameters, tensors, *how, y, statistics):
         x = features(x)
         if residual is not None:
             residual = rows_like("residual", residual, x)
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        done = run(x, residual, *_fitting(x, parameters, call), *numbers, y, statistics)
+        done = run(x, residual, *_fitting(x, parameters, call), *how, y, statistics)
         if done is None and bool(x.isfinite().all()):
             y, _, _ = reference.segment_normalize(x, call, parameters, residual)
         elif done is False:
@@ -79,23 +77,21 @@ def normalize_backward(
     Returns:
         The four gradients, those of parameters in the accumulation dtype; `None` if not needed.
     """
-    segments, (center, scale, _, groups, function), eps, activation, dropout, seed = call
+    tensors, numbers = call.flat()
     dtype = accumulation_dtype(x.dtype)
     grad_x = torch.empty_like(x) if needs[0] else None
     grads = _rooms(parameters, needs, dtype)
     run = kernels().normalize_backward
-    codes = (ACTIVATIONS.index(activation), dropout, FUNCTIONS.index(function))
-    numbers = (center or 0, scale or 0, groups, eps, *codes, torch.get_num_threads())
-    rows = (grad_y, x, segments.ptr, segments.order, seed)
-    if not run(*rows, *parameters, statistics, *numbers, grad_x, *grads):
+    how = (numbers, torch.get_num_threads())
+    if not run(grad_y, x, parameters, statistics, tensors, *how, grad_x, grads):
         x = features(x)
-        fitting = _fitting(x, parameters, call)
+        fitting, tensors = _fitting(x, parameters, call)
         grad_y = rows_like("grad_y", grad_y, x)
         _check_statistics(statistics, x, call)
         if grad_x is not None:
             grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
-        grads = _rooms(fitting[3:], needs, dtype)
-        done = run(grad_y, x, *fitting, statistics, *numbers, grad_x, *grads)
+        grads = _rooms(fitting, needs, dtype)
+        done = run(grad_y, x, fitting, statistics, tensors, *how, grad_x, grads)
         if done is None and bool(x.isfinite().all()):
             found = derivatives.backward(grad_y, x, parameters, call)
             of_x, *others = (
@@ -125,46 +121,33 @@ def normalize_double_backward(
     Returns:
         The five gradients, those of parameters in the accumulation dtype; `None` if not needed.
     """
-    segments, (center, scale, _, groups, function), eps, activation, dropout, seed = call
+    tensors, numbers = call.flat()
     dtype = accumulation_dtype(x.dtype)
-    of_grad_x, *others = cotangents
+    of_grad_x, others = cotangents[0], tuple(cotangents[1:])
     if of_grad_x is None:
         of_grad_x = torch.zeros_like(x)
     grad_grad_y, grad_x = torch.empty_like(x), torch.empty_like(x)
     grads = _rooms(parameters, needs[1:], dtype)
     run = kernels().normalize_double_backward
-    codes = (ACTIVATIONS.index(activation), dropout, FUNCTIONS.index(function))
-    numbers = (center or 0, scale or 0, groups, eps, *codes, torch.get_num_threads())
-    rows = (grad_y, x, segments.ptr, segments.order, seed)
-    if not run(
-        of_grad_x, *others, *rows, *parameters, statistics, *numbers, grad_grad_y, grad_x, *grads
-    ):
+    how = (numbers, torch.get_num_threads())
+    given, rooms = (parameters, statistics, tensors), (grad_grad_y, grad_x, grads)
+    if not run(of_grad_x, others, grad_y, x, *given, *how, *rooms):
         x = features(x)
-        fitting = _fitting(x, parameters, call)
+        fitting, tensors = _fitting(x, parameters, call)
         grad_y, of_grad_x = rows_like("grad_y", grad_y, x), rows_like("of_grad_x", of_grad_x, x)
-        others = [
+        others = tuple(
             parameter(f"of_grad_{name}", of_grad, () if of is None else tuple(of.shape), dtype)
             for name, of_grad, of in zip(
-                ("mean_scale", "weight", "bias"), others, fitting[3:], strict=True
+                ("mean_scale", "weight", "bias"), others, fitting, strict=True
             )
-        ]
+        )
         _check_statistics(statistics, x, call)
         grad_grad_y, grad_x = (
             torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(2)
         )
-        grads = _rooms(fitting[3:], needs[1:], dtype)
-        done = run(
-            of_grad_x,
-            *others,
-            grad_y,
-            x,
-            *fitting,
-            statistics,
-            *numbers,
-            grad_grad_y,
-            grad_x,
-            *grads,
-        )
+        grads = _rooms(fitting, needs[1:], dtype)
+        given, rooms = (fitting, statistics, tensors), (grad_grad_y, grad_x, grads)
+        done = run(of_grad_x, others, grad_y, x, *given, *how, *rooms)
         if done is None and bool(x.isfinite().all()):
             found = derivatives.double_backward(cotangents, grad_y, x, parameters, call)
             return tuple(
@@ -237,8 +220,10 @@ def _room(parameter: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return torch.empty_like(parameter, dtype=None if parameter.dtype == dtype else dtype)
 
 
-def _fitting(x: Tensor, parameters: Parameters, call: Call) -> tuple[Any, ...]:
-    """Convert ptr, order, seed and the parameters for the kernels, copying where needed.
+def _fitting(
+    x: Tensor, parameters: Parameters, call: Call
+) -> tuple[Parameters, tuple[Tensor | None, ...]]:
+    """Convert the parameters and the tensors of a call for the kernels, copying where needed.
 
     Raises:
         ValueError: A tensor cannot be converted.
@@ -264,14 +249,27 @@ def _fitting(x: Tensor, parameters: Parameters, call: Call) -> tuple[Any, ...]:
     dtype = accumulation_dtype(x.dtype)
     own = any(p is not None and p.dim() == 2 for p in (weight, bias))
     affine = (ptr.shape[0] - 1, channels) if own else (channels,)
-    return (
-        ptr,
-        order,
-        seed,
+    fitting = (
         parameter("mean_scale", mean_scale, call.mean_scale_shape(x, mean_scale), dtype),
         parameter("weight", weight, affine, dtype),
         parameter("bias", bias, affine, dtype),
     )
+    return fitting, (ptr, order, seed, None if call.layout is None else _table(x, call.layout))
+
+
+def _table(x: Tensor, layout: Layout) -> Tensor:
+    """Return the table of a layout without gaps.
+
+    Raises:
+        ValueError: It has another shape or dtype, is not on the cpu, or has no memory.
+    """
+    expected = (3, x.shape[1])
+    if layout.table.shape != expected or layout.table.dtype != torch.int64 or not x.is_cpu:
+        raise ValueError(
+            f"the table of layout is {tuple(layout.table.shape)} of {layout.table.dtype}, expected "
+            f"{expected} of int64 on the cpu"
+        )
+    return resolved("layout", layout.table).contiguous()
 
 
 def _check_statistics(statistics: Tensor, x: Tensor, call: Call) -> None:

@@ -17,6 +17,10 @@ enum Activation : int { kIdentity = 0, kRelu = 1, kLeakyRelu = 2, kGelu = 3, kSi
 struct Norm {
     int center, scale, function, activation, threads;
     int64_t rows, channels, groups, segments;
+    // (3, channels) or null: the cells of columns of the centre and of the scale, and divisors of
+    // squares, in place of equal groups; see graphnorms.kernels.layout. Cells of columns of either:
+    const int64_t* table;
+    int64_t centers, scales;
     // (segments + 1): segment s holds the positions ptr[s] .. ptr[s+1]. Positions from the last
     // entry on are masked rows, which pass unchanged.
     const int64_t* ptr;

@@ -1,32 +1,7 @@
-// Statistics within a row: LayerNorm and GroupNorm per node, RMSNorm.
+// Statistics within a row: LayerNorm and GroupNorm per node, RMSNorm, and norms of degrees.
 //
 // A row stays in the L1 cache between its passes. The parameters' gradients are summed per task
 // of fixed size, then over tasks in double.
-
-// Calls step(channel, lanes in use) for the vectors of one group of channels.
-template <class A, class Step> inline void for_vectors(int64_t first, int64_t last, Step&& step) {
-    constexpr int L = kLanes<A>;
-    int64_t c = first;
-    for (; c + L <= last; c += L) step.template operator()<false>(c, 0);
-    if (c < last) step.template operator()<true>(c, int(last - c));
-}
-
-// The lanes past a tail must not count: masked loads give 0, which minus a pivot is not 0.
-template <class A, bool Tail> inline Vec<A> only(Vec<A> v, int tail) {
-    if constexpr (Tail) return first_lanes<A>(v, tail);
-    else return v;
-}
-
-template <class A> struct RowCenter {
-    A hi, lo;
-};
-
-template <class A> inline RowCenter<A> row_center(A pivot, A shift) {
-    const A hi = pivot + shift;
-    return {hi, shift - (hi - pivot)};
-}
-
-template <class T> inline Accumulate<T> first_entry(const T* p) { return load_part(p, 1)[0]; }
 
 // Which rows are normalized, and by whose weight and bias. The segments matter only where they
 // have parameters of their own, or leave out masked rows.
@@ -74,19 +49,19 @@ template <class Run> inline void for_runs(const RowSegments& segments, int64_t b
 }
 
 template <class A> void clear_masked_statistics(const Norm& p, const RowSegments& segments) {
-    void* const statistics[3] = {p.center == kNone ? nullptr : p.shift, p.scale == kNone ? nullptr : p.rstd, p.moment};
+    const struct { void* of; int64_t cells; } statistics[3] = {{p.center == kNone ? nullptr : p.shift, p.centers},
+                                                               {p.scale == kNone ? nullptr : p.rstd, p.scales},
+                                                               {p.moment, p.scales}};
     for (int64_t i = segments.end; i < p.rows; ++i)
-        for (void* statistic : statistics) {
-            if (!statistic) continue;
-            A* row = static_cast<A*>(statistic) + segments.order[i] * p.groups;
-            for (int64_t g = 0; g < p.groups; ++g) row[g] = 0;
-        }
+        for (const auto& [of, cells] : statistics)
+            if (of) std::memset(static_cast<A*>(of) + segments.order[i] * cells, 0, size_t(cells) * sizeof(A));
 }
 
 template <class T> void row_forward(const NormForward& p) {
     using A = Accumulate<T>;
-    const int64_t C = p.channels, G = p.groups, width = C / G, R = chunk_rows<T>(C);
-    const bool streaming = streams<T>(p, p.y) && width % kLanes<A> == 0;
+    const int64_t C = p.channels, R = chunk_rows<T>(C);
+    const Columns<A> columns(p);
+    const bool streaming = streams<T>(p, p.y) && columns.aligned;
     const RowSegments segments(p);
     const Rows<const T> x{static_cast<const T*>(p.x), p.x_stride, segments.order};
     const Rows<const T> residual{static_cast<const T*>(p.residual), p.residual_stride, segments.order};
@@ -94,41 +69,51 @@ template <class T> void row_forward(const NormForward& p) {
     const int64_t tasks = (segments.end + R - 1) / R;
     pass_masked<T>(p, x, residual, y);
     clear_masked_statistics<A>(p, segments);
+
+    const auto center_row = [&](const T* row, int64_t i, RowCells<T>& cells) {
+        for (int64_t k = 0; k < columns.centers; ++k) {
+            const auto [first, last, pieces] = columns.center(k);
+            const A pivot = first_entry(row + first);
+            const Vec<A> sum = sum_of_vectors<A>(first, last, [&]<bool Tail>(int64_t c, int tail) {
+                return only<A, Tail>(get<Tail>(row + c, tail) - pivot, tail);
+            });
+            const A shift = horizontal_sum<A>(sum) / A(larger<int64_t>(last - first, 1));  // a cell may be empty
+            static_cast<A*>(p.shift)[i * columns.centers + k] = shift;
+            cells.center(k) = row_center(pivot, shift);
+        }
+    };
+    const auto scale_row = [&](const T* row, int64_t i, RowCells<T>& cells, A& largest) {
+        for (int64_t k = 0; k < columns.scales; ++k) {
+            if (p.scale == kNone) {
+                cells.rstd(k) = 1;
+                continue;
+            }
+            Vec<A> sum = {};
+            for (const Piece<A>* piece = columns.begin(k); piece < columns.end(k); ++piece) {
+                const RowCenter<A> m = cells.center_of(*piece);
+                sum += piece->weight *
+                       sum_of_vectors<A>(piece->first, piece->last, [&]<bool Tail>(int64_t c, int tail) {
+                    const Vec<A> o = only<A, Tail>(deviation<Tail>(row, c, tail, m), tail);
+                    return o * o;
+                });
+            }
+            const A moment = horizontal_sum<A>(sum);
+            largest = moment > largest ? moment : largest;
+            if (p.moment) static_cast<A*>(p.moment)[i * columns.scales + k] = moment;
+            cells.rstd(k) = A(1) / std::sqrt(moment + A(p.eps));
+            static_cast<A*>(p.rstd)[i * columns.scales + k] = cells.rstd(k);
+        }
+    };
     with_epilogue<A>(p, [&]<class E>(const E& epilogue) {
-        const auto normalize_row = [&](int64_t position, const A* weight, const A* bias, A& largest) {
-            const int64_t i = x.row(position);
+        const auto write_row = [&](int64_t position, const A* weight, const A* bias, RowCells<T>& cells) {
             const T *row = x[position], *added = residual.base ? residual[position] : nullptr;
             T* out = y[position];
-            const auto key = epilogue.row(i);
-            for (int64_t g = 0; g < G; ++g) {
-                const int64_t first = g * width, last = first + width;
-                RowCenter<A> m{0, 0};
-                if (p.center != kNone) {
-                    const A pivot = first_entry(row + first);
-                    Vec<A> sum = {};
-                    for_vectors<A>(first, last, [&]<bool Tail>(int64_t c, int tail) {
-                        sum += only<A, Tail>(get<Tail>(row + c, tail) - pivot, tail);
-                    });
-                    const A shift = horizontal_sum<A>(sum) / A(width);
-                    static_cast<A*>(p.shift)[i * G + g] = shift;
-                    m = row_center(pivot, shift);
-                }
-                A rstd = 1;
-                if (p.scale != kNone) {
-                    Vec<A> sum = {};
-                    for_vectors<A>(first, last, [&]<bool Tail>(int64_t c, int tail) {
-                        const Vec<A> o = only<A, Tail>((get<Tail>(row + c, tail) - m.hi) - m.lo, tail);
-                        sum += o * o;
-                    });
-                    const A moment = horizontal_sum<A>(sum) / A(width);
-                    largest = moment > largest ? moment : largest;
-                    if (p.moment) static_cast<A*>(p.moment)[i * G + g] = moment;
-                    rstd = A(1) / std::sqrt(moment + A(p.eps));
-                    static_cast<A*>(p.rstd)[i * G + g] = rstd;
-                }
-                for_vectors<A>(first, last, [&]<bool Tail>(int64_t c, int tail) {
-                    Vec<A> v = ((get<Tail>(row + c, tail) - m.hi) - m.lo) * rstd;
-                    if (weight) v *= get<Tail>(weight + c, tail);
+            const auto key = epilogue.row(x.row(position));
+            for (const Piece<A>& piece : columns) {
+                const RowCenter<A> m = cells.center_of(piece);
+                const A rstd = cells.rstd(piece.scale);
+                for_vectors<A>(piece.first, piece.last, [&]<bool Tail>(int64_t c, int tail) {
+                    Vec<A> v = times<Tail>(deviation<Tail>(row, c, tail, m) * rstd, weight, c, tail);
                     if (bias) v += get<Tail>(bias + c, tail);
                     v = epilogue.forward(v, key, c);
                     if (added) v += get<Tail>(added + c, tail);
@@ -138,11 +123,16 @@ template <class T> void row_forward(const NormForward& p) {
         };
 #pragma omp parallel for schedule(static) num_threads(p.threads) if (p.threads > 1)
         for (int64_t task = 0; task < tasks; ++task) {
+            RowCells<T> cells(columns);
             A largest = 0;  // s^2
             for_runs(segments, task * R, smaller(segments.end, (task + 1) * R),
                      [&](int64_t s, int64_t begin, int64_t end) {
                 const A *weight = weight_of<A>(p, s), *bias = bias_of<A>(p, s);
-                for (int64_t i = begin; i < end; ++i) normalize_row(i, weight, bias, largest);
+                for (int64_t i = begin; i < end; ++i) {
+                    center_row(x[i], x.row(i), cells);
+                    scale_row(x[i], x.row(i), cells, largest);
+                    write_row(i, weight, bias, cells);
+                }
             });
             check_moments(p, &largest, 1);
             if (streaming) stream_fence();
@@ -150,7 +140,8 @@ template <class T> void row_forward(const NormForward& p) {
     });
 }
 
-// Where a run adds its share of the gradients of weight and bias, (channels) each.
+// Where a run adds its share of the gradients of weight and bias, (channels) each; null where
+// nobody asks.
 template <class A> struct RowShare {
     A *weight, *bias;
 };
@@ -181,13 +172,12 @@ template <class A> class RowShares {
     RowShares(const RowShares&) = delete;
     RowShares& operator=(const RowShares&) = delete;
 
-    // `run` counts the shares of a task, `unused` has room for two rows that nobody asks for.
-    RowShare<A> of(int64_t task, int64_t& run, int64_t s, int64_t begin, int64_t end, A* unused) {
-        if (segments_.whole(s, begin, end))
-            return {weight_ ? weight_ + s * channels_ : unused,
-                    bias_ ? bias_ + s * channels_ : unused + channels_};
-        A* share = at(first_.get()[task] + run++);
-        return {share, share + channels_};
+    // `run` counts the shares of a task.
+    RowShare<A> of(int64_t task, int64_t& run, int64_t s, int64_t begin, int64_t end) {
+        const bool whole = segments_.whole(s, begin, end);
+        A* const share = whole ? nullptr : at(first_.get()[task] + run++);
+        return {!weight_ ? nullptr : whole ? weight_ + s * channels_ : share,
+                !bias_ ? nullptr : whole ? bias_ + s * channels_ : share + channels_};
     }
     A* at(int64_t number) { return values_ + 2 * channels_ * number; }
 
@@ -233,8 +223,9 @@ void write_row_gradients(const NormBackward& p, const RowSegments& segments, int
 
 template <class T> void row_backward(const NormBackward& p) {
     using A = Accumulate<T>;
-    const int64_t C = p.channels, G = p.groups, width = C / G, R = chunk_rows<T>(C);
-    const bool streaming = streams<T>(p, p.grad_x) && width % kLanes<A> == 0;
+    const int64_t C = p.channels, R = chunk_rows<T>(C);
+    const Columns<A> columns(p);
+    const bool streaming = streams<T>(p, p.grad_x) && columns.aligned, scaled = p.scale != kNone;
     const RowSegments segments(p);
     const Rows<const T> x{static_cast<const T*>(p.x), p.x_stride, segments.order};
     const Rows<const T> grad_y{static_cast<const T*>(p.grad_y), p.grad_y_stride, segments.order};
@@ -243,63 +234,83 @@ template <class T> void row_backward(const NormBackward& p) {
     RowShares<A> shares(p, segments, tasks, R);
     pass_masked<T>(p, grad_y, {}, grad_x);
     with_epilogue<A>(p, [&]<class E>(const E& epilogue) {
-        // `kept` holds 2 rows: f'(pre) grad_y weight, and (x - m) rstd.
-        const auto differentiate_row = [&](int64_t position, const A* weight, const A* bias, A* grad_weight,
-                                           A* grad_bias, A* kept, A& smallest) {
-            const int64_t i = x.row(position);
+        // With g the gradient of the pre-activation and b the sum of weight g o_hat over the cell of
+        // the scale: d = rstd (weight g - w o_hat b), and grad_x is d minus its mean over the cell of
+        // the centre. `sums` has room for b and for this mean, of each cell.
+        const auto differentiate_row = [&](int64_t position, const A* weight, const A* bias, const RowShare<A>& share,
+                                           A* scratch, RowCells<T>& cells, A* sums) {
             const T *row = x[position], *grad_row = grad_y[position];
-            A *g_row = kept, *o_row = kept + C;
-            const auto key = epilogue.row(i);
-            for (int64_t group = 0; group < G; ++group) {
-                const int64_t first = group * width, last = first + width, cell = i * G + group;
-                const RowCenter<A> m = p.center == kNone
-                    ? RowCenter<A>{0, 0}
-                    : row_center(first_entry(row + first), static_cast<const A*>(p.shift)[cell]);
-                const A rstd = p.scale == kNone ? A(1) : static_cast<const A*>(p.rstd)[cell];
-                smallest = rstd < smallest ? rstd : smallest;
-                Vec<A> sum_g = {}, sum_go = {};
-                for_vectors<A>(first, last, [&]<bool Tail>(int64_t c, int tail) {
-                    const Vec<A> o = ((get<Tail>(row + c, tail) - m.hi) - m.lo) * rstd;
-                    Vec<A> pre = {};
-                    if constexpr (E::needs_input) {
-                        pre = o;
-                        if (weight) pre *= get<Tail>(weight + c, tail);
-                        if (bias) pre += get<Tail>(bias + c, tail);
-                    }
-                    Vec<A> g = only<A, Tail>(epilogue.backward(pre, get<Tail>(grad_row + c, tail), key, c), tail);
-                    put<Tail>(grad_weight + c, get<Tail>(grad_weight + c, tail) + g * o, tail);
-                    put<Tail>(grad_bias + c, get<Tail>(grad_bias + c, tail) + g, tail);
-                    if (weight) g *= get<Tail>(weight + c, tail);
-                    put<Tail>(g_row + c, g, tail);
-                    put<Tail>(o_row + c, o, tail);
-                    sum_g += g;
-                    sum_go += only<A, Tail>(g * o, tail);
-                });
-                if (!p.grad_x) continue;
-                const A mean_g = p.center == kNone ? A(0) : horizontal_sum<A>(sum_g) / A(width);
-                const A mean_go = p.scale == kNone ? A(0) : horizontal_sum<A>(sum_go) / A(width);
-                T* out = grad_x[position];
-                for_vectors<A>(first, last, [&]<bool Tail>(int64_t c, int tail) {
-                    const Vec<A> v = ((get<Tail>(g_row + c, tail) - mean_g) -
-                                      get<Tail>(o_row + c, tail) * mean_go) * rstd;
+            const A* g_row = row_of_gradient<E>(p, grad_row, scratch);
+            A *of_scale = sums, *of_center = sums + columns.scales;
+            const auto key = epilogue.row(x.row(position));
+            for (int64_t k = 0; k < columns.centers; ++k) of_center[k] = 0;
+            for (int64_t k = 0; k < columns.scales; ++k) {
+                const A rstd = cells.rstd(k);
+                Vec<A> sum_go = {};
+                for (const Piece<A>* piece = columns.begin(k); piece < columns.end(k); ++piece) {
+                    const RowCenter<A> m = cells.center_of(*piece);
+                    Vec<A> sum_g = {};
+                    for_vectors<A>(piece->first, piece->last, [&]<bool Tail>(int64_t c, int tail) {
+                        const Vec<A> o = deviation<Tail>(row, c, tail, m) * rstd;
+                        Vec<A> pre = {};
+                        if constexpr (E::needs_input) {
+                            pre = times<Tail>(o, weight, c, tail);
+                            if (bias) pre += get<Tail>(bias + c, tail);
+                        }
+                        Vec<A> g = only<A, Tail>(epilogue.backward(pre, get<Tail>(grad_row + c, tail), key, c), tail);
+                        if (g_row == scratch) put<Tail>(scratch + c, g, tail);
+                        add_to<Tail>(share.weight, g * o, c, tail);
+                        add_to<Tail>(share.bias, g, c, tail);
+                        g = times<Tail>(g, weight, c, tail);
+                        sum_g += g;
+                        sum_go += only<A, Tail>(g * o, tail);
+                    });
+                    if (piece->center >= 0) of_center[piece->center] += rstd * horizontal_sum<A>(sum_g);
+                }
+                of_scale[k] = scaled ? horizontal_sum<A>(sum_go) : A(0);
+            }
+            if (!p.grad_x) return;
+            for (const Piece<A>& piece : columns) {  // o_hat has sum 0 over a whole cell of the centre
+                if (piece.center < 0 || piece.whole) continue;
+                const RowCenter<A> m = cells.center_of(piece);
+                const A rstd = cells.rstd(piece.scale);
+                of_center[piece.center] -=
+                    rstd * rstd * piece.weight * of_scale[piece.scale] *
+                    horizontal_sum<A>(sum_of_vectors<A>(piece.first, piece.last, [&]<bool Tail>(int64_t c, int tail) {
+                        return only<A, Tail>(deviation<Tail>(row, c, tail, m), tail);
+                    }));
+            }
+            T* out = grad_x[position];
+            for (const Piece<A>& piece : columns) {
+                const RowCenter<A> m = cells.center_of(piece);
+                const A rstd = cells.rstd(piece.scale), along = piece.weight * of_scale[piece.scale] * rstd;
+                A removed = 0;
+                if (piece.center >= 0) {
+                    const CenterCell& cell = columns.center(piece.center);
+                    removed = of_center[piece.center] / A(cell.last - cell.first);
+                }
+                for_vectors<A>(piece.first, piece.last, [&]<bool Tail>(int64_t c, int tail) {
+                    const Vec<A> g = times<Tail>(get<Tail>(g_row + c, tail), weight, c, tail);
+                    const Vec<A> v = (g - deviation<Tail>(row, c, tail, m) * along) * rstd - removed;
                     put_result<Tail>(out + c, v, tail, streaming);
                 });
             }
         };
 #pragma omp parallel for schedule(dynamic) num_threads(p.threads) if (p.threads > 1)
         for (int64_t task = 0; task < tasks; ++task) {
-            Buffer<A> kept(4 * C);
-            for (int64_t c = 2 * C; c < 4 * C; ++c) kept.get()[c] = 0;
-            A smallest = 1;  // 1 / s
+            Buffer<A> scratch(C), sums(columns.scales + columns.centers);
+            RowCells<T> cells(columns);
             int64_t run = 0;
             for_runs(segments, task * R, smaller(segments.end, (task + 1) * R),
                      [&](int64_t s, int64_t begin, int64_t end) {
                 const A *weight = weight_of<A>(p, s), *bias = bias_of<A>(p, s);
-                const RowShare<A> share = shares.of(task, run, s, begin, end, kept.get() + 2 * C);
-                for (int64_t i = begin; i < end; ++i)
-                    differentiate_row(i, weight, bias, share.weight, share.bias, kept.get(), smallest);
+                const RowShare<A> share = shares.of(task, run, s, begin, end);
+                for (int64_t i = begin; i < end; ++i) {
+                    cells.recall(p, columns, x[i], x.row(i));
+                    if (scaled) check_rstds(p, &cells.rstd(0), columns.scales);
+                    differentiate_row(i, weight, bias, share, scratch.get(), cells, sums.get());
+                }
             });
-            check_rstds(p, &smallest, 1);
             if (streaming) stream_fence();
         }
     });

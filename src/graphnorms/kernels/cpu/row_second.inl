@@ -36,109 +36,181 @@ template <class A> struct SecondParameters {
     A *grad_weight, *grad_bias;
 };
 
-// v times the parameters of a strip, or v where there are none.
-template <bool Tail, class A> inline Vec<A> times(Vec<A> v, const A* parameter, int64_t c, int tail) {
-    return parameter ? v * get<Tail>(parameter + c, tail) : v;
-}
-template <bool Tail, class A> inline void add_to(A* sums, Vec<A> v, int64_t c, int tail) {
-    put<Tail>(sums + c, get<Tail>(sums + c, tail) + v, tail);
-}
-
-// Calls each(position, parameters, scratch of `Scratch` rows, task) for every row, in tasks of R rows,
-// then sums the gradients of weight and bias.
-template <class T, int Scratch, class Each>
+// Calls each(position, parameters, scratch of `Scratch` rows, what `make(task)` returned) for every row,
+// in tasks of R rows, then sums the gradients of weight and bias.
+template <class T, int Scratch, class Make, class Each>
 void for_second_rows(const NormDoubleBackward& p, const RowSegments& segments, int64_t R, bool streaming,
-                     Each&& each) {
+                     Make&& make, Each&& each) {
     using A = Accumulate<T>;
     const int64_t C = p.channels, tasks = (segments.end + R - 1) / R;
     RowShares<A> shares(p, segments, tasks, R);
 #pragma omp parallel for schedule(dynamic) num_threads(p.threads) if (p.threads > 1)
     for (int64_t task = 0; task < tasks; ++task) {
-        Buffer<A> kept((Scratch + 2) * C);  // the last two rows take gradients that are not returned
-        A* unused = kept.get() + Scratch * C;
-        for (int64_t c = 0; c < 2 * C; ++c) unused[c] = 0;
+        Buffer<A> kept(Scratch * C);
+        auto made = make(task);
         int64_t run = 0;
         for_runs(segments, task * R, smaller(segments.end, (task + 1) * R),
                  [&](int64_t s, int64_t first, int64_t last) {
-            const RowShare<A> share = shares.of(task, run, s, first, last, unused);
+            const RowShare<A> share = shares.of(task, run, s, first, last);
             const SecondParameters<A> of(p, s, share.weight, share.bias);
-            for (int64_t i = first; i < last; ++i) each(i, of, kept.get(), task);
+            for (int64_t i = first; i < last; ++i) each(i, of, kept.get(), made);
         });
         if (streaming) stream_fence();
     }
     write_row_gradients<A>(p, segments, tasks, R, shares);
 }
 
+// What the second derivative of a row sums up: for each piece, each cell of the scale and each of the
+// centre. u is relative to a pivot; o_hat has the sum 0 over a whole cell of the centre.
+template <class A> struct OfPiece {
+    A u, g, o, bar;
+};
+template <class A> struct OfScale {
+    A b, c, along;
+};
+template <class A> struct OfCenter {
+    A pivot, mean_u, removed;
+};
+
+template <class T, class A = Accumulate<T>> struct RowSums {
+    explicit RowSums(const Columns<A>& columns)
+        : cells(columns), pieces(columns.count), scales(columns.scales),
+          centers(larger<int64_t>(columns.centers, 1)) {}
+    RowCells<T> cells;
+    Buffer<OfPiece<A>> pieces;
+    Buffer<OfScale<A>> scales;
+    Buffer<OfCenter<A>> centers;
+
+    OfCenter<A> center_of(const Piece<A>& piece) {
+        return piece.center < 0 ? OfCenter<A>{0, 0, 0} : centers.get()[piece.center];
+    }
+
+    // From the sums of a first pass to the coefficients of the second: the means of u, and c.
+    void center_u(const Columns<A>& columns, bool scaled) {
+        for (int64_t k = 0; k < columns.count; ++k) {
+            const Piece<A>& piece = columns.begin()[k];
+            if (piece.center < 0) continue;
+            const CenterCell& cell = columns.center(piece.center);
+            centers.get()[piece.center].mean_u += pieces.get()[k].u / A(cell.last - cell.first);
+        }
+        for (int64_t k = 0; k < columns.count; ++k) {
+            const Piece<A>& piece = columns.begin()[k];
+            const A mean_u = center_of(piece).mean_u;
+            OfScale<A>& of = scales.get()[piece.scale];
+            of.c -= piece.weight * mean_u * pieces.get()[k].o;
+            of.along -= mean_u * pieces.get()[k].g;
+        }
+        for (int64_t k = 0; k < columns.scales; ++k) {
+            OfScale<A>& of = scales.get()[k];
+            if (scaled) of.along = cells.rstd(k) * (of.along - A(3) * of.b * of.c);
+            else of = {0, 0, 0};
+        }
+    }
+
+    // The means over the cells of the centre that are subtracted at last.
+    void center_result(const Columns<A>& columns) {
+        for (int64_t k = 0; k < columns.count; ++k) {
+            const Piece<A>& piece = columns.begin()[k];
+            if (piece.center < 0) continue;
+            const CenterCell& cell = columns.center(piece.center);
+            const OfPiece<A>& sums = pieces.get()[k];
+            const OfScale<A>& of = scales.get()[piece.scale];
+            OfCenter<A>& center = centers.get()[piece.center];
+            const A rstd = cells.rstd(piece.scale);
+            const A u = piece.whole ? A(0) : sums.u - A(piece.last - piece.first) * center.mean_u;
+            const A sum = sums.bar - rstd * (of.c * sums.g + piece.weight * of.b * u) - piece.weight * of.along * sums.o;
+            center.removed += rstd * sum / A(cell.last - cell.first);
+        }
+    }
+};
+
 template <class T> void row_double_backward(const NormDoubleBackward& p) {
     using A = Accumulate<T>;
-    const int64_t C = p.channels, G = p.groups, width = C / G;
-    const bool streaming = streams_both<T>(p) && width % kLanes<A> == 0;
-    const bool centred = p.center != kNone, scaled = p.scale != kNone;
-    const A per_entry = A(1) / A(width);
+    const int64_t C = p.channels;
+    const Columns<A> columns(p);
+    const bool streaming = streams_both<T>(p) && columns.aligned, scaled = p.scale != kNone;
     const RowSegments segments(p);
     const SecondRows<T> rows(p, segments.order);
     rows.pass_masked_rows(p);
     with_epilogue<A>(p, [&]<class E>(const E& epilogue) {
         // `Bent`: whether a gradient of o_hat is there before the scale: weight h + p g.
-        const auto differentiate = [&]<bool Bent>(int64_t position, const SecondParameters<A>& of, A* kept) {
-            const int64_t i = rows.x.row(position);
+        const auto differentiate = [&]<bool Bent>(int64_t position, const SecondParameters<A>& of, A* kept,
+                                                  RowSums<T>& sums) {
             const T *row = rows.x[position], *grad_row = rows.grad_y[position], *u_row = rows.u[position];
             T *out = rows.grad_x[position], *grad_out = rows.grad_grad_y[position];
-            A *g_row = kept, *o_row = kept + C, *slope_row = kept + 2 * C, *k_row = kept + 3 * C,
-              *bar_row = kept + 4 * C;
-            const auto key = epilogue.row(i);
-            for (int64_t group = 0; group < G; ++group) {
-                const int64_t first = group * width, last = first + width, cell = i * G + group;
-                const RowCenter<A> m = centred
-                    ? row_center(first_entry(row + first), static_cast<const A*>(p.shift)[cell]) : RowCenter<A>{0, 0};
-                const A rstd = scaled ? static_cast<const A*>(p.rstd)[cell] : A(1);
-                const A pivot = centred ? first_entry(u_row + first) : A(0);
-                check_rstds(p, &rstd, 1);
-                Vec<A> sum_u = {}, sum_uo = {}, sum_g = {}, sum_go = {}, sum_gu = {};
-                for_vectors<A>(first, last, [&]<bool Tail>(int64_t c, int tail) {
-                    const Vec<A> o = only<A, Tail>(((get<Tail>(row + c, tail) - m.hi) - m.lo) * rstd, tail);
-                    Vec<A> g = epilogue.dropped(get<Tail>(grad_row + c, tail), key, c);
-                    if constexpr (E::needs_input) {
-                        Vec<A> pre = times<Tail>(o, of.weight, c, tail);
-                        if (of.bias) pre += get<Tail>(of.bias + c, tail);
-                        const Curve<Vec<A>> f = E::curve(pre);
-                        if constexpr (E::curved) put<Tail>(k_row + c, f.bend * g, tail);
-                        put<Tail>(slope_row + c, f.slope, tail);
-                        g *= f.slope;
-                    }
-                    put<Tail>(o_row + c, o, tail);
-                    put<Tail>(g_row + c, g, tail);
-                    const Vec<A> u = only<A, Tail>(get<Tail>(u_row + c, tail) - pivot, tail);
-                    g = times<Tail>(g, of.weight, c, tail);
-                    sum_u += u;
-                    sum_uo += u * o;
-                    sum_g += g;
-                    sum_go += g * o;
-                    sum_gu += g * u;
-                });
-                // o_hat and o_dot have mean 0 where there is a centre, and no mean is used without.
-                const A mean_u = centred ? horizontal_sum<A>(sum_u) * per_entry : A(0);
-                const A mean_g = horizontal_sum<A>(sum_g) * per_entry;
-                const A c_mean = scaled ? horizontal_sum<A>(sum_uo) * per_entry : A(0);
-                const A b_mean = scaled ? horizontal_sum<A>(sum_go) * per_entry : A(0);
-                const A gu = horizontal_sum<A>(sum_gu) * per_entry - mean_u * mean_g;
-                A along = scaled ? rstd * (gu - A(3) * b_mean * c_mean) : A(0);
-                A removed = centred ? -rstd * c_mean * mean_g : A(0);
+            A *scratch = kept, *slope_row = kept + C, *k_row = kept + 2 * C, *bar_row = kept + 3 * C;
+            const A* g_row = row_of_gradient<E>(p, grad_row, scratch);
+            RowCells<T>& cells = sums.cells;
+            const auto key = epilogue.row(rows.x.row(position));
+            for (int64_t k = 0; k < columns.centers; ++k)
+                sums.centers.get()[k] = {first_entry(u_row + columns.center(k).first), 0, 0};
 
-                const auto o_dot_at = [&]<bool Tail>(int64_t c, int tail) {
-                    return (get<Tail>(u_row + c, tail) - pivot) - mean_u;
-                };
-                const auto write = [&]<bool Tail>(int64_t c, int tail, Vec<A> bar, Vec<A> o_dot) {
-                    const Vec<A> o = get<Tail>(o_row + c, tail);
-                    const Vec<A> g = times<Tail>(get<Tail>(g_row + c, tail), of.weight, c, tail);
-                    bar -= rstd * (g * c_mean + o_dot * b_mean);
-                    put_result<Tail>(out + c, ((bar - o * along) - removed) * rstd, tail, streaming);
-                };
+            for (int64_t k = 0; k < columns.scales; ++k) {
+                const A rstd = cells.rstd(k);
+                Vec<A> sum_go = {}, sum_uo = {}, sum_gu = {};
+                for (const Piece<A>* piece = columns.begin(k); piece < columns.end(k); ++piece) {
+                    const RowCenter<A> m = cells.center_of(*piece);
+                    const A pivot = sums.center_of(*piece).pivot;
+                    Vec<A> sum_u = {}, sum_g = {}, sum_o = {}, sum_wuo = {};
+                    for_vectors<A>(piece->first, piece->last, [&]<bool Tail>(int64_t c, int tail) {
+                        const Vec<A> o = only<A, Tail>(deviation<Tail>(row, c, tail, m) * rstd, tail);
+                        Vec<A> g = epilogue.dropped(get<Tail>(grad_row + c, tail), key, c);
+                        if constexpr (E::needs_input) {
+                            Vec<A> pre = times<Tail>(o, of.weight, c, tail);
+                            if (of.bias) pre += get<Tail>(of.bias + c, tail);
+                            const Curve<Vec<A>> f = E::curve(pre);
+                            if constexpr (E::curved) put<Tail>(k_row + c, f.bend * g, tail);
+                            put<Tail>(slope_row + c, f.slope, tail);
+                            g *= f.slope;
+                        }
+                        if (g_row == scratch) put<Tail>(scratch + c, g, tail);
+                        const Vec<A> u = only<A, Tail>(get<Tail>(u_row + c, tail) - pivot, tail);
+                        g = times<Tail>(g, of.weight, c, tail);
+                        sum_u += u;
+                        sum_g += g;
+                        sum_o += o;
+                        sum_wuo += u * o;
+                        sum_go += g * o;
+                        sum_gu += g * u;
+                    });
+                    sum_uo += sum_wuo * piece->weight;
+                    OfPiece<A>& of_piece = sums.pieces.get()[piece - columns.begin()];
+                    of_piece = {0, 0, 0, 0};
+                    if (piece->center < 0) continue;
+                    of_piece.u = horizontal_sum<A>(sum_u);
+                    of_piece.g = horizontal_sum<A>(sum_g);
+                    if (!piece->whole) of_piece.o = horizontal_sum<A>(sum_o);
+                }
+                sums.scales.get()[k] = {horizontal_sum<A>(sum_go), horizontal_sum<A>(sum_uo), horizontal_sum<A>(sum_gu)};
+            }
+            sums.center_u(columns, scaled);
+            if constexpr (!Bent) sums.center_result(columns);
+
+            // What the passes below read of a piece.
+            struct Factors {
+                RowCenter<A> m;
+                A pivot, mean_u, rstd, b, c, along, removed;
+            };
+            const auto factors_of = [&](const Piece<A>& piece) -> Factors {
+                const OfCenter<A> center = sums.center_of(piece);
+                const OfScale<A>& scale = sums.scales.get()[piece.scale];
+                return {cells.center_of(piece), center.pivot,           center.mean_u,
+                        cells.rstd(piece.scale), piece.weight * scale.b, scale.c,
+                        piece.weight * scale.along, center.removed};
+            };
+            const auto write = [&]<bool Tail>(int64_t c, int tail, Vec<A> bar, Vec<A> o, Vec<A> o_dot,
+                                              const Factors& f) {
+                const Vec<A> g = times<Tail>(get<Tail>(g_row + c, tail), of.weight, c, tail);
+                bar -= f.rstd * (g * f.c + o_dot * f.b);
+                put_result<Tail>(out + c, (bar - o * f.along) * f.rstd - f.removed, tail, streaming);
+            };
+            for (const Piece<A>& piece : columns) {
+                const Factors f = factors_of(piece);
                 Vec<A> sum_bar = {}, sum_bar_o = {};
-                for_vectors<A>(first, last, [&]<bool Tail>(int64_t c, int tail) {
-                    const Vec<A> o = get<Tail>(o_row + c, tail), g = get<Tail>(g_row + c, tail);
-                    const Vec<A> o_dot = o_dot_at.template operator()<Tail>(c, tail);
-                    const Vec<A> o_hat_dot = (o_dot - o * c_mean) * rstd;
+                for_vectors<A>(piece.first, piece.last, [&]<bool Tail>(int64_t c, int tail) {
+                    const Vec<A> o = deviation<Tail>(row, c, tail, f.m) * f.rstd, g = get<Tail>(g_row + c, tail);
+                    const Vec<A> o_dot = (get<Tail>(u_row + c, tail) - f.pivot) - f.mean_u;
+                    const Vec<A> o_hat_dot = (o_dot - o * f.c) * f.rstd;
                     Vec<A> z_dot = times<Tail>(o_hat_dot, of.weight, c, tail), of_weight = g * o_hat_dot;
                     if (of.p) z_dot += get<Tail>(of.p + c, tail) * o;
                     if (of.q) z_dot += get<Tail>(of.q + c, tail);
@@ -157,24 +229,33 @@ template <class T> void row_double_backward(const NormDoubleBackward& p) {
                         put<Tail>(bar_row + c, bar, tail);
                         bar = only<A, Tail>(bar, tail);
                         sum_bar += bar;
-                        sum_bar_o += bar * o;
+                        sum_bar_o += only<A, Tail>(bar * o, tail);
                     } else {
-                        write.template operator()<Tail>(c, tail, bar, o_dot);
+                        write.template operator()<Tail>(c, tail, bar, o, o_dot, f);
                     }
                 });
-                if constexpr (!Bent) continue;
-                if (scaled) along += horizontal_sum<A>(sum_bar_o) * per_entry;
-                if (centred) removed += horizontal_sum<A>(sum_bar) * per_entry;
-                for_vectors<A>(first, last, [&]<bool Tail>(int64_t c, int tail) {
+                if constexpr (Bent) {
+                    sums.pieces.get()[&piece - columns.begin()].bar = horizontal_sum<A>(sum_bar);
+                    if (scaled) sums.scales.get()[piece.scale].along += horizontal_sum<A>(sum_bar_o);
+                }
+            }
+            if constexpr (!Bent) return;
+            sums.center_result(columns);
+            for (const Piece<A>& piece : columns) {
+                const Factors f = factors_of(piece);
+                for_vectors<A>(piece.first, piece.last, [&]<bool Tail>(int64_t c, int tail) {
                     write.template operator()<Tail>(c, tail, get<Tail>(bar_row + c, tail),
-                                                    o_dot_at.template operator()<Tail>(c, tail));
+                                                    deviation<Tail>(row, c, tail, f.m) * f.rstd,
+                                                    (get<Tail>(u_row + c, tail) - f.pivot) - f.mean_u, f);
                 });
             }
         };
-        for_second_rows<T, 5>(p, segments, chunk_rows<T>(C), streaming,
-                              [&](int64_t position, const SecondParameters<A>& of, A* kept, int64_t) {
-            if (E::curved || of.p) differentiate.template operator()<true>(position, of, kept);
-            else differentiate.template operator()<E::curved>(position, of, kept);
+        for_second_rows<T, 4>(p, segments, chunk_rows<T>(C), streaming, [&](int64_t) { return RowSums<T>(columns); },
+                              [&](int64_t position, const SecondParameters<A>& of, A* kept, RowSums<T>& sums) {
+            sums.cells.recall(p, columns, rows.x[position], rows.x.row(position));
+            if (scaled) check_rstds(p, &sums.cells.rstd(0), columns.scales);
+            if (E::curved || of.p) differentiate.template operator()<true>(position, of, kept, sums);
+            else differentiate.template operator()<E::curved>(position, of, kept, sums);
         });
     });
 }
@@ -194,7 +275,7 @@ template <class T> void bounded_double_backward(const NormDoubleBackward& p) {
     rows.pass_masked_rows(p);
     with_epilogue<A>(p, [&]<class E>(const E& epilogue) {
         // `kept` holds a row of f and one of f'.
-        for_second_rows<T, 2>(p, segments, R, streaming,
+        for_second_rows<T, 2>(p, segments, R, streaming, [](int64_t task) { return task; },
                               [&](int64_t position, const SecondParameters<A>& of, A* kept, int64_t task) {
             const T *row = rows.x[position], *grad_row = rows.grad_y[position], *u_row = rows.u[position];
             const auto key = epilogue.row(rows.x.row(position));

@@ -66,7 +66,7 @@ inline int64_t first_segment(const Norm& p, int64_t row) {
 template <class A, class Run> void for_tasks(const Norm& p, int64_t tasks, int64_t rows_per_task, Run&& run) {
 #pragma omp parallel num_threads(p.threads) if (p.threads > 1)
     {
-        Channels<A> w(p.channels);
+        Channels<A> w(p);
 #pragma omp for schedule(dynamic)
         for (int64_t t = 0; t < tasks; ++t)
             run(w, t, first_segment(p, t * rows_per_task),
@@ -79,7 +79,7 @@ template <class A, class Run> void for_each(const Norm& p, int64_t n, Run&& run)
     if (!n) return;
 #pragma omp parallel num_threads(p.threads) if (p.threads > 1)
     {
-        Channels<A> w(p.channels);
+        Channels<A> w(p);
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < n; ++i) run(w, i);
     }
@@ -99,7 +99,7 @@ template <class T> bool streams(const Norm& p, const void* out) {
 
 // The pivot of a segment is its first row; where no centre is subtracted, sums are about zero.
 template <class T, class A = Accumulate<T>>
-void take_pivot(const Norm& p, const Rows<const T>& x, int64_t s, A* pivot) {
+void take_pivot(const Norm& p, const Rows<const T>& x, int64_t s, const Channels<A>& w, A* pivot) {
     if (p.center == kNone || p.ptr[s] == p.ptr[s + 1]) {
         for (int64_t c = 0; c < p.channels; ++c) pivot[c] = 0;
         return;
@@ -111,6 +111,7 @@ void take_pivot(const Norm& p, const Rows<const T>& x, int64_t s, A* pivot) {
             put<Tail>(pivot + at, get<Tail>(row + at, tail), tail);
         }
     });
+    w.clear_without_center(pivot);
 }
 
 // Leaves in `mean` the mean relative to the pivot, in w.sum the sum of squares about it.
@@ -124,9 +125,10 @@ void chunk_statistics(const Norm& p, const Rows<const T>& x, int64_t begin, int6
         const A per_row = A(1) / A(end - begin);
         const A *sum = w.sum, *pivot = w.pivot;
         A *hi = w.hi, *lo = w.lo;
+        for (int64_t c = 0; c < C; ++c) mean[c] = sum[c] * per_row;
+        w.clear_without_center(mean);
 #pragma GCC ivdep
         for (int64_t c = 0; c < C; ++c) {
-            mean[c] = sum[c] * per_row;
             hi[c] = pivot[c] + mean[c];
             lo[c] = mean[c] - (hi[c] - pivot[c]);
         }
@@ -178,7 +180,7 @@ template <class T> void segment_forward(const NormForward& p) {
                     });
                     continue;
                 }
-                take_pivot<T>(p, x, s, w.pivot);
+                take_pivot<T>(p, x, s, w, w.pivot);
                 if (begin == end) {
                     for (int64_t c = 0; c < C; ++c) w.sum[c] = w.square[c] = 0;
                 } else {
@@ -197,7 +199,7 @@ template <class T> void segment_forward(const NormForward& p) {
         for_each<A>(p, longs.num_chunks(), [&](Channels<A>& w, int64_t i) {
             const Chunk& chunk = longs.chunk(i);
             A* mean = partial.get() + 2 * C * i;
-            take_pivot<T>(p, x, longs.segment(chunk.segment), w.pivot);
+            take_pivot<T>(p, x, longs.segment(chunk.segment), w, w.pivot);
             chunk_statistics<T>(p, x, chunk.begin, chunk.end, mean, w);
             for (int64_t c = 0; c < C; ++c) mean[C + c] = w.sum[c];
         });
@@ -219,13 +221,13 @@ template <class T> void segment_forward(const NormForward& p) {
                 }
             }
             for (int64_t c = 0; c < C; ++c) w.square[c] = A(mean[c]), w.sum[c] = A(m2[c]);
-            take_pivot<T>(p, x, s, w.pivot);
+            take_pivot<T>(p, x, s, w, w.pivot);
             forward_coefficients<A>(p, s, n, w.square, w.sum, w);
         });
         for_each<A>(p, longs.num_chunks(), [&](Channels<A>& w, int64_t i) {
             const Chunk& chunk = longs.chunk(i);
             const int64_t s = longs.segment(chunk.segment);
-            take_pivot<T>(p, x, s, w.pivot);
+            take_pivot<T>(p, x, s, w, w.pivot);
             recall_coefficients<A>(p, s, w);
             apply_forward<T>(x, residual, y, chunk.begin, chunk.end, C, w, epilogue, streaming);
             if (streaming) stream_fence();
@@ -284,7 +286,7 @@ template <class T> void segment_backward(const NormBackward& p) {
                     });
                     continue;
                 }
-                take_pivot<T>(p, x, s, w.pivot);
+                take_pivot<T>(p, x, s, w, w.pivot);
                 recall_coefficients<A>(p, s, w);
                 sum_gradients<T>(x, grad_y, begin, end, C, w, epilogue);
                 backward_coefficients<A>(p, s, end - begin, w, grads);
@@ -299,7 +301,7 @@ template <class T> void segment_backward(const NormBackward& p) {
         for_each<A>(p, longs.num_chunks(), [&](Channels<A>& w, int64_t i) {
             const Chunk& chunk = longs.chunk(i);
             const int64_t s = longs.segment(chunk.segment);
-            take_pivot<T>(p, x, s, w.pivot);
+            take_pivot<T>(p, x, s, w, w.pivot);
             recall_coefficients<A>(p, s, w);
             sum_gradients<T>(x, grad_y, chunk.begin, chunk.end, C, w, epilogue);
             A* sums = partial.get() + 2 * C * i;
@@ -311,7 +313,7 @@ template <class T> void segment_backward(const NormBackward& p) {
             for (int64_t c = 0; c < 2 * C; ++c) wide[c] = 0;
             for (int64_t i = longs.first_chunk(k); i < longs.first_chunk(k + 1); ++i)
                 for (int64_t c = 0; c < 2 * C; ++c) wide[c] += double(partial.get()[2 * C * i + c]);
-            take_pivot<T>(p, x, s, w.pivot);
+            take_pivot<T>(p, x, s, w, w.pivot);
             recall_coefficients<A>(p, s, w);
             for (int64_t c = 0; c < C; ++c) w.sum[c] = A(wide[c]), w.square[c] = A(wide[C + c]);
             backward_coefficients<A>(p, s, LongSegments::length(p, s), w,
@@ -323,7 +325,7 @@ template <class T> void segment_backward(const NormBackward& p) {
         for_each<A>(p, longs.num_chunks(), [&](Channels<A>& w, int64_t i) {
             const Chunk& chunk = longs.chunk(i);
             const int64_t s = longs.segment(chunk.segment);
-            take_pivot<T>(p, x, s, w.pivot);
+            take_pivot<T>(p, x, s, w, w.pivot);
             recall_coefficients<A>(p, s, w);
             const A* kept = coefficients.get() + 2 * C * chunk.segment;
             for (int64_t c = 0; c < C; ++c) w.sum[c] = kept[c], w.square[c] = kept[C + c];

@@ -9,21 +9,6 @@ template <class T> int64_t chunk_rows(int64_t channels) {
     return larger<int64_t>(kBlockRows, smaller<int64_t>(2048, kChunkBytes / (channels * int64_t(sizeof(T)))));
 }
 
-// Per-channel workspace of one segment.
-template <class A> struct Channels {
-    explicit Channels(int64_t channels)
-        : memory(8 * channels), wide(2 * channels), pivot(memory.get()), hi(pivot + channels), lo(hi + channels),
-          a(lo + channels), b(a + channels), sum(b + channels), square(sum + channels),
-          rstd(square + channels) {}
-    Buffer<A> memory;
-    Buffer<double> wide;  // sums over several blocks
-    A* pivot;             // the entries that sums are relative to
-    A *hi, *lo;           // the centre
-    A *a, *b;             // pre-activation = a (x - hi) + b
-    A *sum, *square;      // the two sums of a pass, side by side
-    A* rstd;              // per channel, whatever the scale domain
-};
-
 // Runs `block` over begin..end in pieces of kBlockRows. It leaves `size` sums, which are added up
 // in double, in `wide`, when there are several pieces.
 template <class A, class Block>
@@ -57,13 +42,17 @@ inline void write_strip(const Rows<const T>& x, const Rows<const T>& residual, c
     }
 }
 
-// w.sum = sum over the rows of x - pivot
+// w.sum = sum over the rows of x - pivot, of the channels that are centred
 template <class T, class A = Accumulate<T>>
 void sum_shifted(const Rows<const T>& x, int64_t begin, int64_t end, int64_t channels, Channels<A>& w) {
     in_blocks<A>(begin, end, channels, w.sum, w.wide.get(), [&](int64_t first, int64_t last) {
         for_strips<A>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
             constexpr int L = kLanes<A>;
-            Vec<A> p[K], total[1][K];
+            Vec<A> p[K], total[1][K] = {};
+            if (w.centred && sum_of(w.centred + c, Tail ? tail : K * L) == 0) {
+                for (int k = 0; k < K; ++k) put<Tail>(w.sum + c + k * L, total[0][k], tail);
+                return;
+            }
             for (int k = 0; k < K; ++k) p[k] = get<Tail>(w.pivot + c + k * L, tail);
             reduce<A, K, 1>(first, last, [&](int64_t i, Vec<A> (&sums)[1][K]) {
                 const T* row = x[i] + c;
@@ -183,16 +172,6 @@ template <class A> struct ParameterGradients {
     }
 };
 
-// Sum of n values, in vectors: one running sum would wait for each addition.
-template <class A> inline A sum_of(const A* values, int64_t n) {
-    constexpr int L = kLanes<A>;
-    Vec<A> sum = {};
-    int64_t i = 0;
-    for (; i + L <= n; i += L) sum += load(values + i);
-    if (i < n) sum += load_part(values + i, int(n - i));
-    return horizontal_sum<A>(sum);
-}
-
 // Whether s^2 is infinite, or 1 / (s^2 + eps) is not a normal number. NaN is neither: it is the
 // features' own.
 template <class A> inline void check_moments(const Norm& p, const A* moment, int64_t n) {
@@ -211,7 +190,7 @@ template <class A> inline void check_rstds(const Norm& p, const A* rstd, int64_t
 // With p the pivot and e = m - p: hi = round(p + e), lo = e - (hi - p), exact by Sterbenz.
 template <class A> void center_from_shift(const Norm& p, const A* shift, Channels<A>& w) {
     const int64_t C = p.channels, width = C / p.groups;
-    const A* alpha = static_cast<const A*>(p.mean_scale);
+    const A* alpha = w.alpha;
     A *pivot = w.pivot, *hi = w.hi, *lo = w.lo;
     if (p.center == kNone) {
 #pragma GCC ivdep
@@ -256,28 +235,14 @@ template <class A> void affine_coefficients(const Norm& p, int64_t s, Channels<A
     for (int64_t c = 0; c < C; ++c) b[c] = bias ? bias[c] - lo[c] * a[c] : -(lo[c] * a[c]);
 }
 
-template <class A> void spread_rstd(const Norm& p, const A* rstd, Channels<A>& w) {
-    const int64_t C = p.channels, width = C / p.groups;
-    A* spread = w.rstd;
-    if (p.scale == kBoth) {
-        for (int64_t g = 0; g < p.groups; ++g)
-            for (int64_t c = g * width; c < (g + 1) * width; ++c) spread[c] = rstd[g];
-        return;
-    }
-#pragma GCC ivdep
-    for (int64_t c = 0; c < C; ++c) spread[c] = p.scale == kNone ? A(1) : rstd[c];
-}
-
 // From the mean (relative to the pivot, in `mean`) and the sum of squares about it (`m2`) of
 // every channel to the saved statistics of segment s and the coefficients of y.
 template <class A>
 void forward_coefficients(const Norm& p, int64_t s, int64_t n, const A* mean, const A* m2, Channels<A>& w) {
     const A* pivot = w.pivot;
-    const int64_t C = p.channels, G = p.groups, width = C / G;
+    const int64_t C = p.channels, G = p.groups, width = C / G, first = s * scales_of_segment(p);
     A* shift = static_cast<A*>(p.shift) + s * (p.center == kNodes ? C : p.center == kBoth ? G : 0);
-    const int64_t scales = p.scale == kNodes ? C : p.scale == kBoth ? G : 0;
-    A* rstd = static_cast<A*>(p.rstd) + s * scales;
-    A* moment = p.moment ? static_cast<A*>(p.moment) + s * scales : nullptr;
+    A* rstd = w.rstd;
     const A per_row = A(1) / A(larger<int64_t>(n, 1));
 
     if (p.center == kNodes)
@@ -295,28 +260,20 @@ void forward_coefficients(const Norm& p, int64_t s, int64_t n, const A* mean, co
     if (p.scale != kNone) {
         // Equation (2): the second moment about m is that about the channel's own mean, plus the
         // distance of the two squared. Without a centre the pivot and the mean are 0 already.
-        A* second = w.rstd;
-        const A *hi = w.hi, *lo = w.lo;
+        const A *hi = w.hi, *lo = w.lo, eps = A(p.eps);
 #pragma GCC ivdep
         for (int64_t c = 0; c < C; ++c) {
             const A distance = (mean[c] - (hi[c] - pivot[c])) - lo[c];
-            second[c] = m2[c] * per_row + distance * distance;
+            rstd[c] = m2[c] * per_row + distance * distance;
         }
-        check_moments(p, second, C);
-        if (p.scale == kNodes) {
-            const A eps = A(p.eps);
+        if (p.scale == kBoth) mean_of_cells(p, rstd, w);
+        check_moments(p, rstd, C);
+        if (p.moment) keep_cells(p, rstd, static_cast<A*>(p.moment) + first);
 #pragma GCC ivdep
-            for (int64_t c = 0; c < C; ++c) rstd[c] = A(1) / std::sqrt(second[c] + eps);
-            if (moment)
-                for (int64_t c = 0; c < C; ++c) moment[c] = second[c];
-        } else
-            for (int64_t g = 0; g < G; ++g) {
-                const A total = sum_of(second + g * width, width) / A(width);
-                if (moment) moment[g] = total;
-                rstd[g] = A(1) / std::sqrt(total + A(p.eps));
-            }
-    }
-    spread_rstd<A>(p, rstd, w);
+        for (int64_t c = 0; c < C; ++c) rstd[c] = A(1) / std::sqrt(rstd[c] + eps);
+        keep_cells(p, rstd, static_cast<A*>(p.rstd) + first);
+    } else
+        for (int64_t c = 0; c < C; ++c) rstd[c] = 1;
     affine_coefficients<A>(p, s, w);
 }
 
@@ -324,9 +281,8 @@ void forward_coefficients(const Norm& p, int64_t s, int64_t n, const A* mean, co
 template <class A> void recall_coefficients(const Norm& p, int64_t s, Channels<A>& w) {
     const int64_t C = p.channels, G = p.groups;
     const A* shift = static_cast<const A*>(p.shift) + s * (p.center == kNodes ? C : p.center == kBoth ? G : 0);
-    const A* rstd = static_cast<const A*>(p.rstd) + s * (p.scale == kNodes ? C : p.scale == kBoth ? G : 0);
     center_from_shift<A>(p, shift, w);
-    spread_rstd<A>(p, rstd, w);
+    spread_cells(p, static_cast<const A*>(p.rstd) + s * scales_of_segment(p), w.rstd);
     affine_coefficients<A>(p, s, w);
 }
 
@@ -336,8 +292,8 @@ template <class A> void recall_coefficients(const Norm& p, int64_t s, Channels<A
 template <class A>
 void backward_coefficients(const Norm& p, int64_t s, int64_t n, Channels<A>& w, ParameterGradients<A> grads) {
     const A* pivot = w.pivot;
-    const int64_t C = p.channels, G = p.groups, width = C / G;
-    const A* alpha = static_cast<const A*>(p.mean_scale);
+    const int64_t C = p.channels;
+    const A* alpha = w.alpha;
     const A* shift = static_cast<const A*>(p.shift) + s * (p.center == kNodes ? C : 0);
     const A per_row = A(1) / A(n);
     const A *a = w.a, *rstd = w.rstd, *lo = w.lo;
@@ -352,16 +308,12 @@ void backward_coefficients(const Norm& p, int64_t s, int64_t n, Channels<A>& w, 
     if (p.scale == kNone) {
 #pragma GCC ivdep
         for (int64_t c = 0; c < C; ++c) s2[c] = 0;
-    } else if (p.scale == kNodes) {
-#pragma GCC ivdep
-        for (int64_t c = 0; c < C; ++c) s2[c] = a[c] * s2[c] * (rstd[c] * rstd[c]) * per_row;
     } else {
-        for (int64_t first = 0; first < C; first += width) {
 #pragma GCC ivdep
-            for (int64_t c = first; c < first + width; ++c) s2[c] *= a[c];
-            const A B = sum_of(s2 + first, width) / A(width) * (rstd[first] * rstd[first]) * per_row;
-            for (int64_t c = first; c < first + width; ++c) s2[c] = B;
-        }
+        for (int64_t c = 0; c < C; ++c) s2[c] *= a[c];
+        if (p.scale == kBoth) share_in_cells(p, s2, w);
+#pragma GCC ivdep
+        for (int64_t c = 0; c < C; ++c) s2[c] = s2[c] * (rstd[c] * rstd[c]) * per_row;
     }
     // Equations (6) and (7): the mean of d replaces S1, then what the centre takes of it.
 #pragma GCC ivdep
@@ -370,10 +322,7 @@ void backward_coefficients(const Norm& p, int64_t s, int64_t n, Channels<A>& w, 
 #pragma GCC ivdep
         for (int64_t c = 0; c < C; ++c) s1[c] = 0;
     } else if (p.center == kBoth) {
-        for (int64_t first = 0; first < C; first += width) {
-            const A mean = sum_of(s1 + first, width) / A(width);
-            for (int64_t c = first; c < first + width; ++c) s1[c] = mean;
-        }
+        mean_of_groups(p, s1);
     } else if (alpha) {
         A* grad_mean_scale = grads.mean_scale;
 #pragma GCC ivdep

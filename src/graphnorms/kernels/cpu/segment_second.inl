@@ -81,24 +81,15 @@ template <class A, bool Tail> struct Load {
     }
 };
 
-// Replaces every entry by the mean over its group.
-template <class A> void mean_of_groups(const Norm& p, A* values) {
-    const int64_t width = p.channels / p.groups;
-    for (int64_t first = 0; first < p.channels; first += width) {
-        const A mean = sum_of(values + first, width) / A(width);
-        for (int64_t c = first; c < first + width; ++c) values[c] = mean;
-    }
-}
-
 // From the sums over the rows of segment s to the coefficients of its last pass, and its share of the
 // parameters' gradients, added to `grads`.
 template <bool Curved, class A>
-void second_coefficients(const NormDoubleBackward& p, int64_t s, int64_t n, const Channels<A>& w,
-                         SecondChannels<A>& v, ParameterGradients<A> grads) {
+void second_coefficients(const NormDoubleBackward& p, int64_t s, int64_t n, Channels<A>& w, SecondChannels<A>& v,
+                         ParameterGradients<A> grads) {
     const int64_t C = p.channels;
     const A *weight = weight_of<A>(p, s), *of_weight = of_segment<A>(p, p.of_grad_weight, s),
             *of_bias = of_segment<A>(p, p.of_grad_bias, s);
-    const A *alpha = static_cast<const A*>(p.mean_scale), *t = static_cast<const A*>(p.of_grad_mean_scale);
+    const A *alpha = w.alpha, *t = static_cast<const A*>(p.of_grad_mean_scale);
     const A* shift = static_cast<const A*>(p.shift) + s * (p.center == kNodes ? C : 0);
     const A per_row = A(1) / A(n);
     const bool scaled = p.scale != kNone;
@@ -137,7 +128,7 @@ void second_coefficients(const NormDoubleBackward& p, int64_t s, int64_t n, cons
         put<Tail>(v.c + c, scaled ? at(v.uo) - at(v.e) * at(v.o) : Vec<A>{}, tail);
         put<Tail>(v.share + c, scaled ? at(weight, 1) * at(v.go) : Vec<A>{}, tail);
     });
-    if (p.scale == kBoth) mean_of_groups(p, v.c), mean_of_groups(p, v.share);
+    if (p.scale == kBoth) mean_of_cells(p, v.c, w), share_in_cells(p, v.share, w);
     // z_dot = a u + b + (p - a c) o_hat, and with it the means h and ho of h and h o_hat; m is that of
     // equation (22), `removed` the mean of the gradient of o_hat.
     for_vectors<A>(0, C, [&]<bool Tail>(int64_t c, int tail) {
@@ -160,14 +151,15 @@ void second_coefficients(const NormDoubleBackward& p, int64_t s, int64_t n, cons
         add_to<Tail>(grads.weight, A(n) * (ho + r * o_hat_dot), c, tail);
         if constexpr (Curved) add_to<Tail>(grads.bias, A(n) * h, c, tail);
     });
-    if (p.scale == kBoth) mean_of_groups(p, v.m);
+    if (p.scale == kBoth) share_in_cells(p, v.m, w);
     // Equations (23) and (24): kappa is what the centre takes, then with all that is constant.
     for_vectors<A>(0, C, [&]<bool Tail>(int64_t c, int tail) {
         const Load<A, Tail> at{c, tail};
         const Vec<A> r = at(w.rstd), removed = r * (at(v.removed) - at(v.o) * at(v.m));
         Vec<A> kappa = p.center == kNone ? Vec<A>{} : removed;
         if (alpha) {
-            const Vec<A> d = at(w.a) * at(v.g) - r * at(v.o) * at(v.share), mean = at(w.pivot) + at(shift);
+            const Vec<A> d = at(w.centred, 1) * (at(w.a) * at(v.g) - r * at(v.o) * at(v.share));
+            const Vec<A> mean = at(w.pivot) + at(shift);
             kappa = at(alpha) * removed + at(t) * d;
             add_to<Tail>(grads.mean_scale, A(-n) * ((at(v.pivot) + at(v.u)) * d + mean * removed), c, tail);
         }
@@ -233,9 +225,9 @@ template <class T> void segment_double_backward(const NormDoubleBackward& p) {
     Buffer<A> shares(3 * C * (tasks + longs.count()));
     for (int64_t c = 0; c < 3 * C * (tasks + longs.count()); ++c) shares.get()[c] = 0;
     const auto recall = [&](Channels<A>& w, SecondChannels<A>& v, int64_t s) {
-        take_pivot<T>(p, rows.x, s, w.pivot);
+        take_pivot<T>(p, rows.x, s, w, w.pivot);
         recall_coefficients<A>(p, s, w);
-        take_pivot<T>(p, rows.u, s, v.pivot);
+        take_pivot<T>(p, rows.u, s, w, v.pivot);
         if (p.center == kBoth)  // one of the whole cell
             for (int64_t c = 0; c < C; ++c) v.pivot[c] = v.pivot[c / width * width];
     };

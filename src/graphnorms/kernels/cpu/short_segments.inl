@@ -2,7 +2,9 @@
 // channels is done from first to last while its sums and coefficients are in registers.
 
 // Whether no statistic is shared among channels.
-inline bool channels_alone(const Norm& p) { return p.center != kBoth && p.scale != kBoth; }
+inline bool channels_alone(const Norm& p) {
+    return p.center != kBoth && p.scale != kBoth && !p.table;
+}
 inline bool is_short(const Norm& p, int64_t s) { return p.ptr[s + 1] - p.ptr[s] <= kBlockRows; }
 
 // The centre m of a strip as the pair hi + lo: see center_from_shift.

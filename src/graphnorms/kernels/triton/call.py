@@ -87,7 +87,7 @@ class Launch:
             raise ValueError(f"x is {tuple(x.shape)} of {x.dtype}, expected a kernel's dtype")
         check_memory("x", x)
         rows, channels = x.shape
-        segments, (center, scale, _, groups, function), eps, activation, dropout, seed = call
+        segments, (center, scale, _, groups, function), eps, activation, dropout, seed, _ = call
         ptr, order, longest = segments.ptr, segments.order, segments.longest
         mean_scale, weight, bias = parameters
         if groups < 1 or channels < 1 or channels % groups:

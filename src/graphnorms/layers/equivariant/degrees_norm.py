@@ -8,7 +8,8 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from graphnorms.kernels.point import Over, Point, accumulation_dtype, check_residual
+from graphnorms.kernels.layout import Layout
+from graphnorms.kernels.point import Over, Point, check_residual
 from graphnorms.layers.argument_checks import check_channels
 from graphnorms.layers.base import Norm
 from graphnorms.layers.equivariant.irreps_norm import NORMALIZATIONS, check_normalization
@@ -33,6 +34,7 @@ class DegreesNorm(Norm):
 
     affine_weight: Any
     affine_bias: Any
+    _cells: Tensor
     _degree: Tensor
 
     def __init__(
@@ -80,63 +82,50 @@ class DegreesNorm(Norm):
         if residual is not None:
             check_residual(residual, x)
             residual = residual.flatten(1)
-
-        def by_degree(rows: Tensor) -> Tensor:
-            return self.normalized(rows.unflatten(1, shape)).flatten(1)
-
-        return self._transformed(x.flatten(1), residual, mask, by_degree).view(x.shape)
+        rows = x.flatten(1)  # (nodes, components * channels)
+        segments = as_segments(None, rows_of=rows, mask=mask)
+        equation = (self.point, None, *self.parameters_in_columns(), self.eps)
+        layout = Layout(self._cells, *self._numbers_of_cells)
+        y, _ = self._normalize(rows, segments, equation, residual, layout=layout)
+        return y.view(x.shape)
 
     @abstractmethod
-    def normalized(self, x: Tensor) -> Tensor:
-        """Normalize features, `(nodes, (lmax + 1)², in_channels)`; the dtype may be wider."""
+    def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None]:
+        """Return γ and β of each column, `((lmax + 1)² in_channels,)`; None for 1 and 0."""
 
     def _add_weight(self, degrees: int, options: DegreesOptions, *, affine: bool) -> None:
-        """Register γ for the highest degrees, and the degree of each component."""
+        """Register γ for the highest degrees."""
         made = nn.Parameter(torch.ones(degrees, self.in_channels, **place(options)))
         self.register_parameter("affine_weight", made if affine else None)
-        degree = torch.arange(self.lmax + 1)
-        of_components = torch.repeat_interleave(degree, 2 * degree + 1).to(options.get("device"))
-        self.register_buffer("_degree", of_components, persistent=False)
 
-    def _by_power(
-        self,
-        x: Tensor,
-        weight: Tensor | None,
-        divisors: Tensor | None,
-        bias: Tensor | None = None,
-        *,
-        centred: bool = False,
-    ) -> Tensor:
-        r"""Divide by $\sqrt{\mathrm{mean}_c \sum_k x_{kc}^2 / d_k + \varepsilon}$.
+    def _add_layout(
+        self, scale_cells: Tensor, divisors: Tensor, options: DegreesOptions, *, centred: bool
+    ) -> None:
+        """Keep the cells of the columns beside the parameters.
 
         Args:
-            x: `(nodes, components, channels)`.
-            weight: $\gamma$, `(components, channels)`; None for 1.
-            divisors: $d$, `(components,)`; None for their number.
-            bias: $\beta$ of the first component, `(channels,)`; None for 0.
-            centred: Whether the first component loses its mean over the channels.
+            scale_cells: The cell of the scale of each degree, `(lmax + 1,)`.
+            divisors: What the squares of a degree are divided by, before their mean over the
+                channels.
+            options: For the device.
+            centred: Whether degree 0 is centred.
         """
-        _, count, channels = x.shape
-        if centred or divisors is not None:
-            x = x.to(accumulation_dtype(x.dtype))
-        if centred:
-            # Relative to one entry, so that a large mean costs no digits.
-            first = x[:, :1] - x[:, :1, :1]
-            x = torch.cat((first - first.mean(2, keepdim=True), x[:, 1:]), 1)
-        if divisors is not None:
-            # The kernel takes the mean over all entries: of √(K / d) x it is the sum above.
-            roots = (count / divisors.to(x.dtype)).sqrt().unsqueeze(1)  # (components, 1)
-            x = x * roots
-            weight = roots.new_ones(count, channels) / roots if weight is None else weight / roots
-        point = Point(None, Over.CHANNELS)
-        flat = x.flatten(1)  # (nodes, components * channels)
-        if weight is not None:
-            weight = weight.flatten()
-        if bias is not None:
-            bias = nn.functional.pad(bias, (0, (count - 1) * channels))
-        rows = as_segments(None, rows_of=flat)
-        y, _ = self._normalize(flat, rows, (point, None, weight, bias, self.eps))
-        return y.view(-1, count, channels)
+        self.point = Point(Over.CHANNELS if centred else None, Over.CHANNELS)
+        degree = torch.arange(self.lmax + 1, device="cpu")
+        of_components = torch.repeat_interleave(degree, 2 * degree + 1)
+        of_columns = of_components.repeat_interleave(self.in_channels)
+        layout = Layout.of(
+            scale_cells[of_columns],
+            torch.where(of_columns == 0, 0, -1),
+            divisors[of_columns] * self.in_channels,
+        )
+        self._numbers_of_cells = layout[1:]
+        for name, index in (("_cells", layout.table), ("_degree", of_components)):
+            self.register_buffer(name, index.to(options.get("device")), persistent=False)
+
+    def _of_scalars(self, bias: Tensor) -> Tensor:
+        """Give the columns of degree 0 their β, and 0 to the others."""
+        return nn.functional.pad(bias, (0, (self.components - 1) * self.in_channels))
 
     def _own_repr(self) -> str:
         return f"{self.in_channels}, lmax={self.lmax}, eps={self.eps}"

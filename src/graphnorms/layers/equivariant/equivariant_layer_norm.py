@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
 from graphnorms.layers.equivariant.degrees_norm import DegreesNorm
+from graphnorms.layers.equivariant.irreps_norm import NORMALIZATIONS
 from graphnorms.layers.layer_norm import LayerNorm
 from graphnorms.layers.norm_options import DegreesOptions, place
 
@@ -68,40 +69,34 @@ class EquivariantLayerNorm(DegreesNorm):
         super().__init__(in_channels, lmax, eps, **options)
         self.degrees = degrees
         self.std_balance_degrees = std_balance_degrees
+        degree = torch.arange(lmax + 1, device="cpu")
+        components = 2 * degree + 1
         if degrees == "each":
             self._add_weight(lmax + 1, options, affine=affine)
             bias = nn.Parameter(torch.zeros(in_channels, **place(options)))
             self.register_parameter("affine_bias", bias if affine else None)
+            cells, divisors = degree, components
         else:
             self._add_weight(lmax, options, affine=affine)
+            # It holds parameters under the names of checkpoints and is never called.
             self.norm_l0 = LayerNorm(
                 in_channels, eps, affine, mode="node", backend=self.backend, **place(options)
             )
-
-    def normalized(self, x: Tensor) -> Tensor:
-        """See `DegreesNorm`."""
-        if self.degrees == "each":
-            return torch.cat([self._by_itself(x, degree) for degree in range(self.lmax + 1)], 1)
-        scalars: Tensor = self.norm_l0(x[:, 0]).unsqueeze(1)
-        if not self.lmax:
-            return scalars
-        degree = self._degree[1:]
-        divisors = None
-        if self.normalization == "norm":
+            cells = (degree > 0).to(torch.int64)
+            divisors = components * lmax if std_balance_degrees else cells * (self.components - 1)
+        if self.normalization == NORMALIZATIONS[1]:
             divisors = torch.ones_like(degree)
-        elif self.std_balance_degrees:
-            divisors = (2 * degree + 1) * self.lmax
-        weight = None if self.affine_weight is None else self.affine_weight[degree - 1]
-        rest = self._by_power(x[:, 1:], weight, divisors)
-        return torch.cat((scalars.to(rest.dtype), rest), 1)
+        divisors[0] = 1
+        self._add_layout(cells, divisors, options, centred=True)
 
-    def _by_itself(self, x: Tensor, degree: int) -> Tensor:
-        of_degree = x[:, degree**2 : (degree + 1) ** 2]
-        count = 2 * degree + 1
-        summed = self.normalization == "norm" and degree
-        divisors = torch.ones_like(self._degree[:count]) if summed else None
-        weight, bias = self.affine_weight, None
-        if weight is not None:
-            weight = weight[degree].expand(count, -1)
-            bias = None if degree else self.affine_bias
-        return self._by_power(of_degree, weight, divisors, bias, centred=not degree)
+    def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None]:
+        """See `DegreesNorm`."""
+        weight = self.affine_weight
+        if weight is None:
+            return None, None
+        if self.degrees == "each":
+            bias = self.affine_bias
+        else:
+            weight = torch.cat((self.norm_l0.weight.unsqueeze(0), weight))
+            bias = self.norm_l0.bias
+        return weight.index_select(0, self._degree).flatten(), self._of_scalars(bias)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.layers.equivariant.degrees_norm import DegreesNorm
+from graphnorms.layers.equivariant.irreps_norm import NORMALIZATIONS
 from graphnorms.layers.norm_options import DegreesOptions, place
 
 
@@ -72,13 +73,17 @@ class EquivariantRMSNorm(DegreesNorm):
         bias = nn.Parameter(torch.zeros(in_channels, **place(options)))
         self.register_parameter("affine_bias", bias if affine and centering else None)
 
-    def normalized(self, x: Tensor) -> Tensor:
+        degree = torch.arange(lmax + 1, device="cpu")
+        if std_balance_degrees:
+            divisors = (2 * degree + 1) * (lmax + 1)
+        else:
+            count = self.components if self.normalization == NORMALIZATIONS[0] else 1
+            divisors = torch.full_like(degree, count)
+        self._add_layout(torch.zeros_like(degree), divisors, options, centred=centering)
+
+    def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None]:
         """See `DegreesNorm`."""
-        degree = self._degree
-        divisors = None
-        if self.std_balance_degrees:
-            divisors = (2 * degree + 1) * (self.lmax + 1)
-        elif self.normalization == "norm":
-            divisors = torch.ones_like(degree)
-        weight = None if self.affine_weight is None else self.affine_weight[degree]
-        return self._by_power(x, weight, divisors, self.affine_bias, centred=self.centering)
+        if self.affine_weight is None:
+            return None, None
+        weight = self.affine_weight.index_select(0, self._degree).flatten()
+        return weight, None if self.affine_bias is None else self._of_scalars(self.affine_bias)

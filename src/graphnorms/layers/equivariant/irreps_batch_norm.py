@@ -7,13 +7,14 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.point import Over, Point, accumulation_dtype
+from graphnorms.kernels.point import Over, Point
+from graphnorms.kernels.primitive import Statistics
 from graphnorms.layers.argument_checks import check_momentum
 from graphnorms.layers.base import Given
-from graphnorms.layers.equivariant.irreps_norm import IrrepsNorm, over_rows
-from graphnorms.layers.equivariant.layout import Block
+from graphnorms.layers.equivariant.irreps_norm import IrrepsNorm, copies_over_rows
 from graphnorms.layers.norm_options import IrrepsOptions
-from graphnorms.layers.running_statistics import by_running, running_dtype
+from graphnorms.layers.running_statistics import by_running, running_dtype, update_running
+from graphnorms.segments import Segments, as_segments
 
 
 class IrrepsBatchNorm(IrrepsNorm):
@@ -55,7 +56,6 @@ class IrrepsBatchNorm(IrrepsNorm):
     unchanged.
     """
 
-    _copy: Tensor
     _scalars: Tensor
     running_mean: Any
     running_var: Any
@@ -80,16 +80,17 @@ class IrrepsBatchNorm(IrrepsNorm):
         self.momentum = momentum
         self.instance = instance
         self._add_affine(options, ("weight", "bias"), affine=affine, bias=include_bias)
-        self._add_index("_copy", self.layout.copy_of_columns(), options)
-        self._add_index("_scalars", self.layout.scalar_columns(), options)
+        self._add_layout(copies_over_rows(self.irreps, self.normalization), options)
+        scalars = self.irreps.of_blocks(lambda each: each.is_scalar).nonzero().flatten()
+        self._add_index("_scalars", scalars, options)
         kind: dict[str, Any] = {
             "device": options.get("device"),
             "dtype": running_dtype(options.get("dtype")),
         }
-        mean = None if instance else torch.zeros(self.layout.scalars, **kind)
+        mean = None if instance else torch.zeros(self.irreps.scalars, **kind)
         self.register_buffer("running_mean", mean)
         self.register_buffer(
-            "running_var", None if instance else torch.ones(self.layout.copies, **kind)
+            "running_var", None if instance else torch.ones(self.irreps.copies, **kind)
         )
 
     def reset_parameters(self) -> None:
@@ -100,62 +101,33 @@ class IrrepsBatchNorm(IrrepsNorm):
         if self.running_var is not None:
             self.running_var.fill_(1.0)
 
-    def point_of(self, block: Block) -> Point:
+    def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """See `IrrepsNorm`."""
-        center, scale, groups = over_rows(block, centred=block.is_scalar)
-        return Point(center, scale, "graph" if self.instance else "batch", groups)
-
-    def parameters_of(self, block: Block) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """See `IrrepsNorm`."""
-        weight = None if self.weight is None else self.weight[block.of_copies]
-        bias = self.bias[block.of_scalars] if self.bias is not None and block.is_scalar else None
-        return None, weight, bias
+        weight = None if self.weight is None else self._of_copies(self.weight)
+        return None, weight, None if self.bias is None else self._of_scalars(self.bias)
 
     def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
-        mask = given[2]
         if self.instance:
             return super()._compute(x, given, residual, channels)
-        if self.training:
-            y = super()._compute(x, given, residual, channels)
-            self._track(self._ordered(x.detach()), mask)
-            return y
+        mask = given[2]
+        if not self.training:
+            _, weight, bias = self.parameters_in_columns()
+            mean, var = self._of_scalars(self.running_mean), self._of_copies(self.running_var)
+            running = by_running(mean, var, weight, bias, self.eps)
+            return self._transformed(x, residual, mask, running)
+        segments = as_segments(None, rows_of=x, mask=mask)
+        y, statistics = self._by_cells(x, segments, residual, statistics=True)
+        assert statistics is not None
+        self._track(x, segments, statistics)
+        return y
 
-        def by_averages(x: Tensor) -> Tensor:
-            mean = self._in_columns(self.running_mean)
-            weight = None if self.weight is None else self.weight[self._copy]
-            bias = None if self.bias is None else self._in_columns(self.bias)
-            running = by_running(mean, self.running_var[self._copy], weight, bias, self.eps)
-            return self._ordered(running(self._ordered(x)), back=True)
-
-        return self._transformed(x, residual, mask, by_averages)
-
-    def _in_columns(self, of_scalars: Tensor) -> Tensor:
-        """Spread numbers of scalars over the columns, 0 elsewhere."""
-        columns = of_scalars.new_zeros(self.layout.columns)
-        return columns.index_copy(0, self._scalars, of_scalars)
-
-    @torch.no_grad()
-    def _track(self, x: Tensor, mask: Tensor | None) -> None:
-        """Move the running averages; rows in the order `"mul_ir"`."""
-        wide = accumulation_dtype(x.dtype)
-        counts = x.new_ones(x.shape[0], 1, dtype=wide)
-        if mask is not None:
-            counts = mask.unsqueeze(1).to(wide)
-        x = torch.where(counts > 0, x.to(wide), 0)
-        columns = self.layout.columns
-        sums = torch.cat((counts.sum(0), x.sum(0)))
-        rows, total = (sums if self._ranks is None else self._ranks.total(sums)).split((1, columns))
-        there = (rows > 0).to(wide)
-        mean = self._in_columns((total / rows.clamp(min=1))[self._scalars])
-        squares = (counts * (x - mean)).square().sum(0)
-        if self._ranks is not None:
-            squares = self._ranks.total(squares)
-        power = squares.new_zeros(self.layout.copies).index_add(0, self._copy, squares)
-        if self.normalization == "component":
-            power = power / torch.bincount(self._copy, minlength=self.layout.copies)
-        for running, value in (
-            (self.running_mean, mean[self._scalars]),
-            (self.running_var, power / rows.clamp(min=1)),
-        ):
-            share = (there * self.momentum).to(running.dtype)
-            running.mul_(1 - share).add_(value.to(running.dtype) * share)
+    def _track(self, x: Tensor, segments: Segments, statistics: Statistics) -> None:
+        """Move the running averages."""
+        rows = statistics.counts  # of all ranks
+        if rows is None and segments.masked:
+            rows = segments.counts
+        if rows is None and not x.shape[0]:
+            return
+        mean = statistics.mean()[0].index_select(0, self._scalars)
+        moment = statistics.moment()[0]
+        update_running(self.running_mean, self.running_var, None, mean, moment, self.momentum, rows)

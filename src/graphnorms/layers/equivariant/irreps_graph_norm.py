@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.point import Over, Point
-from graphnorms.layers.equivariant.irreps_norm import IrrepsNorm, over_rows
-from graphnorms.layers.equivariant.layout import Block
+from graphnorms.layers.equivariant.irreps_norm import IrrepsNorm, copies_over_rows
 from graphnorms.layers.norm_options import IrrepsOptions, place
 
 _SHIFTS: Final = ("scalars", "all", "fixed")
@@ -75,12 +74,14 @@ class IrrepsGraphNorm(IrrepsNorm):
             raise unknown_name("shift", shift, _SHIFTS)
         super().__init__(irreps, eps, **options)
         self.shift = shift
+        cells = copies_over_rows(self.irreps, self.normalization, all_centred=shift == "all")
+        self._add_layout(cells, options)
         self._add_affine(options, ("affine_weight", "affine_bias"), affine=affine)
         if shift == "all":
             for name in ("affine_weight", "affine_bias"):
                 if (flat := getattr(self, name)) is not None:
                     self.register_parameter(name, nn.Parameter(flat.detach().unsqueeze(0)))
-        shape = {"scalars": (self.layout.scalars,), "all": (1, self.layout.copies, 1)}.get(shift)
+        shape = {"scalars": (self.irreps.scalars,), "all": (1, self.irreps.copies, 1)}.get(shift)
         start = None if shape is None else nn.Parameter(torch.empty(shape, **place(options)))
         self.register_parameter("mean_shift", start)
         self.reset_parameters()
@@ -95,24 +96,15 @@ class IrrepsGraphNorm(IrrepsNorm):
         nn.init.ones_(self.mean_shift)
         if self.shift == "all":
             with torch.no_grad():
-                for block in self.layout:
+                for block in self.irreps:
                     self.mean_shift[:, block.of_copies] = float(block.is_scalar)
 
-    def point_of(self, block: Block) -> Point:
+    def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """See `IrrepsNorm`."""
-        centred = block.is_scalar or self.shift == "all"
-        center, scale, groups = over_rows(block, centred=centred)
-        return Point(center, scale, "graph", groups)
-
-    def parameters_of(self, block: Block) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """See `IrrepsNorm`."""
-        alpha = None
-        if self.mean_shift is not None and (block.is_scalar or self.shift == "all"):
-            where = block.of_copies if self.shift == "all" else block.of_scalars
-            alpha = self.mean_shift.flatten()[where]
-        weight = bias = None
+        alpha = weight = bias = None
+        if self.mean_shift is not None:
+            spread = self._of_copies if self.shift == "all" else self._of_scalars
+            alpha = spread(self.mean_shift)
         if self.affine_weight is not None:
-            weight = self.affine_weight.flatten()[block.of_copies]
-            if block.is_scalar:
-                bias = self.affine_bias.flatten()[block.of_scalars]
+            weight, bias = self._of_copies(self.affine_weight), self._of_scalars(self.affine_bias)
         return alpha, weight, bias

@@ -1,4 +1,4 @@
-"""The base of norms of irreps: one call of the equation for each block."""
+"""The base of norms of irreps: one call of the equation, with cells of columns by block."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
-from graphnorms.kernels.point import Over, Point, accumulation_dtype
+from graphnorms.kernels.layout import Layout
+from graphnorms.kernels.primitive import Statistics
 from graphnorms.layers.base import Given, Norm
-from graphnorms.layers.equivariant.layout import ORDERS, Block, Layout
+from graphnorms.layers.equivariant.irreps import ORDERS, Irreps
 from graphnorms.layers.norm_options import IrrepsOptions, place
 from graphnorms.segments import Segments, as_segments
 
@@ -35,16 +36,19 @@ class IrrepsNorm(Norm):
         device, dtype, backend, process_group: See `Norm`.
     """
 
-    _by_copy: Tensor
+    _cells: Tensor
+    _copy: Tensor
+    _scalar: Tensor
 
     def __init__(self, irreps: object, eps: float, **options: Unpack[IrrepsOptions]) -> None:
         rest: dict[str, Any] = dict(options)
-        self.layout = Layout.of(irreps, rest.pop("layout", ORDERS[0]))
+        self.irreps = Irreps.of(irreps, rest.pop("layout", ORDERS[0]))
         normalization = rest.pop("normalization", NORMALIZATIONS[0])
         check_normalization(normalization)
-        super().__init__(self.layout.columns, eps=eps, **rest)
+        super().__init__(self.irreps.columns, eps=eps, **rest)
         self.normalization = normalization
-        self._add_index("_by_copy", self.layout.columns_by_copy(), options)
+        self._add_index("_copy", self.irreps.copy_of_columns(), options)
+        self._add_index("_scalar", self.irreps.scalar_of_columns(), options)
 
     def _add_index(self, name: str, index: Tensor, options: IrrepsOptions) -> None:
         """Keep an index beside the parameters, but not in checkpoints."""
@@ -54,57 +58,50 @@ class IrrepsNorm(Norm):
         self, options: IrrepsOptions, names: tuple[str, str], *, affine: bool, bias: bool = True
     ) -> None:
         """Register a weight for each copy and a bias for each scalar."""
-        sizes = self.layout.copies, self.layout.scalars
+        sizes = self.irreps.copies, self.irreps.scalars
         for name, size, value, wanted in zip(
             names, sizes, (1.0, 0.0), (affine, affine and bias), strict=True
         ):
             made = nn.Parameter(torch.full((size,), value, **place(options))) if wanted else None
             self.register_parameter(name, made)
 
-    @abstractmethod
-    def point_of(self, block: Block) -> Point:
-        """Return the point of the equation for a block."""
+    def _add_layout(self, layout: Layout, options: IrrepsOptions) -> None:
+        """Keep the cells of the columns."""
+        self._add_index("_cells", layout.table, options)
+        self._numbers_of_cells = layout[1:]
 
     @abstractmethod
-    def parameters_of(self, block: Block) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return α and γ by copy, and β by scalar, of a block; None for 1, 1 and 0."""
+    def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Return α, γ and β of each column; None for 1, 1 and 0."""
+
+    def _of_copies(self, numbers: Tensor) -> Tensor:
+        """Give each column the number of its copy."""
+        return numbers.flatten().index_select(0, self._copy)
+
+    def _of_scalars(self, numbers: Tensor) -> Tensor:
+        """Give each column that is a scalar its number, and 0 to the others."""
+        return nn.functional.pad(numbers.flatten(), (0, 1)).index_select(0, self._scalar)
 
     def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
         if self.per_graph:
             segments = self._graphs(x, given)
         else:
             segments = as_segments(None, rows_of=x, mask=given[2])
-        y = self._blocks(self._ordered(x), segments)
-        y = self._ordered(y, back=True)
-        return y if residual is None else y + residual
+        return self._by_cells(x, segments, residual)[0]
 
-    def _blocks(self, x: Tensor, segments: Segments) -> Tensor:
-        """Normalize every block of rows in the order `"mul_ir"`."""
-        parts = []
-        for block in self.layout:
-            width, eps = block.components, self.eps
-            alpha, weight, bias = self.parameters_of(block)
-            if self.normalization == "norm" and width > 1:
-                # The root of a sum of d squares is √d times that of their mean.
-                eps = eps / width
-                if weight is None:
-                    weight = x.new_ones(block.copies, dtype=accumulation_dtype(x.dtype))
-                weight = weight * width**-0.5
-            alpha, weight = (
-                None if each is None else each.repeat_interleave(width) for each in (alpha, weight)
-            )
-            equation = self.point_of(block), alpha, weight, bias, eps
-            parts.append(self._normalize(x[:, block.columns], segments, equation)[0])
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-
-    def _ordered(self, x: Tensor, *, back: bool = False) -> Tensor:
-        """Bring the components of a copy together, or `back` to where they lay."""
-        if self.layout.order == ORDERS[0]:
-            return x
-        return x.index_select(1, self._by_copy.argsort() if back else self._by_copy)
+    def _by_cells(
+        self, x: Tensor, segments: Segments, residual: Tensor | None, *, statistics: bool = False
+    ) -> tuple[Tensor, Statistics | None]:
+        """Run the equation, and return its statistics if requested."""
+        assert self.point is not None
+        equation = (self.point, *self.parameters_in_columns(), self.eps)
+        layout = Layout(self._cells, *self._numbers_of_cells)
+        return self._normalize(
+            x, segments, equation, residual, statistics=statistics, layout=layout
+        )
 
     def _own_repr(self) -> str:
-        return f"{self.layout}, eps={self.eps}"
+        return f"{self.irreps}, eps={self.eps}"
 
 
 def check_normalization(normalization: str) -> None:
@@ -113,7 +110,17 @@ def check_normalization(normalization: str) -> None:
         raise unknown_name("normalization", normalization, NORMALIZATIONS)
 
 
-def over_rows(block: Block, *, centred: bool) -> tuple[Over | None, Over, int]:
-    """Return centre, scale and groups of a statistic over rows: one cell for each copy."""
-    scale = Over.NODES if block.degree == 0 else Over.BOTH
-    return Over.NODES if centred else None, scale, 1 if block.degree == 0 else block.copies
+def copies_over_rows(irreps: Irreps, normalization: str, *, all_centred: bool = False) -> Layout:
+    """Make the layout of statistics over rows, with a cell of the scale for each copy.
+
+    Args:
+        irreps, normalization: See `IrrepsNorm`.
+        all_centred: Whether every column is centred, and not scalars alone.
+    """
+
+    summed = normalization == NORMALIZATIONS[1]
+    return Layout.of(
+        irreps.copy_of_columns(),
+        irreps.of_blocks(lambda each: 0 if all_centred or each.is_scalar else -1),
+        irreps.of_blocks(lambda each: 1 if summed else each.components),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -64,7 +64,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Irreps:
     """The blocks of a row, one after the other.
 
     Args:
@@ -122,22 +122,31 @@ class Layout:
         """Copies of scalars."""
         return sum(each.copies for each in self if each.is_scalar)
 
-    def copy_of_columns(self) -> Tensor:
-        """Return the copy that each column belongs to, in the order `"mul_ir"`: `(columns,)`."""
-        widths = torch.tensor([each.components for each in self for _ in range(each.copies)])
-        return torch.repeat_interleave(torch.arange(self.copies), widths)
+    def of_columns(self, numbers: Callable[[Block], Iterable[int]]) -> Tensor:
+        """Return the number of its copy for each column, `(columns,)`.
 
-    def scalar_columns(self) -> Tensor:
-        """Return the columns of the scalars, `(scalars,)`."""
-        kept = [each.is_scalar for each in self for _ in range(each.copies * each.components)]
-        return torch.tensor(kept).nonzero().flatten()
-
-    def columns_by_copy(self) -> Tensor:
-        """Return where each column of the order `"mul_ir"` lies in this order: `(columns,)`."""
-        parts = []
+        Args:
+            numbers: Returns the numbers of the copies of a block.
+        """
+        columns: list[int] = []
         for each in self:
-            columns = torch.arange(each.columns.start, each.columns.stop)
-            if self.order != ORDERS[0]:
-                columns = columns.view(each.components, each.copies).T.flatten()
-            parts.append(columns)
-        return torch.cat(parts)
+            if self.order == ORDERS[0]:
+                columns += (number for number in numbers(each) for _ in range(each.components))
+            else:
+                columns += list(numbers(each)) * each.components
+        return torch.tensor(columns, device="cpu")
+
+    def of_blocks(self, number: Callable[[Block], int]) -> Tensor:
+        """Return the number of its block for each column, `(columns,)`."""
+        return self.of_columns(lambda each: [number(each)] * each.copies)
+
+    def copy_of_columns(self) -> Tensor:
+        """Return the copy that each column belongs to, `(columns,)`."""
+        return self.of_columns(lambda each: range(self.copies)[each.of_copies])
+
+    def scalar_of_columns(self) -> Tensor:
+        """Return the scalar that each column is, or else their number, `(columns,)`."""
+        places, others = range(self.scalars), [self.scalars]
+        return self.of_columns(
+            lambda each: places[each.of_scalars] if each.is_scalar else others * each.copies
+        )
