@@ -144,8 +144,8 @@ def refusals(
     if name not in KERNELS:
         raise unknown_name("backend", name, ("auto", *KERNELS, REFERENCE))
     reasons = KERNELS[name].refusals(device, dtype) + _point_refusals(center, scale, mean_scale)
-    if layout and name != CPU.name:
-        reasons.append("a layout")
+    if layout and name != CPU.name and {center, scale} & {Over.NODES, Over.BOTH}:
+        reasons.append("a layout with statistics over nodes")
     elif layout and center is Over.BOTH:
         reasons.append("a layout with a centre over nodes and channels")
     return reasons

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels.cpu.extension import rows_contiguous
+from graphnorms.kernels.layout import Layout
 from graphnorms.kernels.point import (
     ACTIVATIONS,
     FUNCTIONS,
@@ -52,6 +53,7 @@ class Launch:
         function: Its index in `FUNCTIONS`.
         longest: Rows of the longest segment, -1 if the host does not know it.
         own: Whether weight and bias are per segment.
+        table: That of a layout, of statistics within rows; `cells` are its numbers of cells.
         sizes: Numbers of cells of centre and scale.
         span: Channels per block.
     """
@@ -73,6 +75,8 @@ class Launch:
     longest: int
     masked: bool
     own: bool
+    table: Tensor | None
+    cells: tuple[int, int]
     sizes: tuple[int, int]
     span: int
 
@@ -87,7 +91,9 @@ class Launch:
             raise ValueError(f"x is {tuple(x.shape)} of {x.dtype}, expected a kernel's dtype")
         check_memory("x", x)
         rows, channels = x.shape
-        segments, (center, scale, _, groups, function), eps, activation, dropout, seed, _ = call
+        segments, (center, scale, _, groups, function), eps, activation, dropout, seed, layout = (
+            call
+        )
         ptr, order, longest = segments.ptr, segments.order, segments.longest
         mean_scale, weight, bias = parameters
         if groups < 1 or channels < 1 or channels % groups:
@@ -121,6 +127,8 @@ class Launch:
             function=FUNCTIONS.index(function),
             longest=-1 if longest is None else longest,
             masked=segments.masked,
+            table=None if layout is None else _table(layout, x),
+            cells=(1, 1) if layout is None else (layout.centers, layout.scales),
             sizes=call.cells(x),
             span=_span(channels, groups, center or 0, scale or 0),
         )
@@ -202,8 +210,8 @@ class Launch:
             dropout=0.0,
         )
         span = _span(self.channels, self.groups, 0, 0)
-        then = replace(self, center=0, scale=0, function=0, mean_scale=None, sizes=(0, 0))
-        return plain, replace(then, span=span)
+        then = replace(self, center=0, scale=0, function=0, mean_scale=None, table=None)
+        return plain, replace(then, span=span, sizes=(0, 0))
 
     def on(self, x: Tensor) -> Launch:
         """Return the call on other features."""
@@ -230,6 +238,11 @@ class Launch:
 def _span(channels: int, groups: int, center: int, scale: int) -> int:
     grouped = bool({Over.CHANNELS, Over.BOTH} & {center, scale})
     return tiles.block_of_channels(channels, groups, grouped=grouped)
+
+
+def _table(layout: Layout, x: Tensor) -> Tensor:
+    check_like("layout", layout.table, (3, x.shape[1]), torch.int64, x)
+    return layout.table.contiguous()
 
 
 def _parameter(

@@ -34,6 +34,19 @@ def row_forward(
             **call.choices("FUNCTION", "COUNT", "ACTIVATION"),
         )
         return
+    if call.table is not None:
+        launch(
+            device_code("ragged_rows").ragged_forward,
+            (-(-call.rows // tile.rows), call.blocks),
+            call.x.device,
+            *(call.x, residual, y, call.ptr, call.order, call.seed, call.table),
+            *(call.weight, call.bias, shift, rstd, moment),
+            *(*strides, call.rows, call.segments, call.channels, call.span, *call.cells),
+            *(call.eps, *call.numbers()),
+            **tile.named("R"),
+            **call.choices("CENTER", "SCALE", "ACTIVATION"),
+        )
+        return
     launch(
         device_code("rows").row_forward,
         (-(-call.rows // tile.rows), call.blocks),
@@ -73,6 +86,17 @@ def row_backward(
             **call.choices("FUNCTION", "COUNT", "ACTIVATION"),
         )
         add_up_argument(sums, grads[0])
+    elif call.table is not None:
+        launch(
+            device_code("ragged_rows").ragged_backward,
+            work.grid,
+            call.x.device,
+            *(*rows, call.table, call.weight, call.bias, shift, rstd, shares),
+            *(*strides, call.rows, call.segments, call.channels, call.span, *call.cells),
+            *(work.tiles_per_program, *call.numbers()),
+            **work.tile.named("R"),
+            **call.choices("CENTER", "SCALE", "ACTIVATION"),
+        )
     else:
         launch(
             device_code("rows").row_backward,
@@ -114,6 +138,17 @@ def row_double_backward(
             **call.choices("FUNCTION", "COUNT", "ACTIVATION"),
         )
         add_up_argument(sums, grads[0])
+    elif call.table is not None:
+        launch(
+            device_code("ragged_rows").ragged_double_backward,
+            work.grid,
+            call.x.device,
+            *(*rows, call.table, call.weight, call.bias, *of_parameters[1:], *kept, shares),
+            *(*strides, call.rows, call.segments, call.channels, call.span, *call.cells),
+            *(work.tiles_per_program, *call.numbers()),
+            **work.tile.named("R"),
+            **call.choices("CENTER", "SCALE", "ACTIVATION"),
+        )
     else:
         launch(
             device_code("second_rows").row_double_backward,

@@ -19,6 +19,8 @@ VARYING = (
     "rows",
     "segments",
     "groups",
+    "centers",
+    "scales",
     "limit",
     "steps",
     "tiles_per_program",
