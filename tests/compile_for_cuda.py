@@ -107,6 +107,7 @@ def norm(
     backward: bool = True,
     force: bool = False,
     function: int = 0,
+    cells: int = 0,
 ) -> None:
     """Compile what one normalization needs; tanh has one argument, erf, the second one, two."""
     wide = torch.float64 if dtype == torch.float64 else torch.float32
@@ -129,6 +130,9 @@ def norm(
         dropout=dropout,
         masked=ordered,
         function=function,
+        table=torch.ones(3, channels, dtype=torch.int64) if cells else None,
+        centers=cells,
+        scales=cells,
     )
     residual = x if dropout else None
     y, kept = normalize.normalize_forward(x, residual, parameters, call, True)
@@ -171,6 +175,7 @@ def main(quick: bool) -> None:
         norm(double, 1, 3, 3, dropout=0.75, ordered=True)
         norm(half, 2, 2, 4, dropout=0.1, ordered=True)
         norm(brain, 0, 2, 4, dropout=0.1, own=True)
+        norm(single, 2, 2, 3, cells=3)
         norm(single, 1, 0, 2)
         norm(single, 0, 0, 4, function=2, dropout=0.1, ordered=True)
         norm(double, 0, 0, 3, function=1)

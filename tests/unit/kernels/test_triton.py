@@ -112,7 +112,9 @@ def domains() -> Iterator[tuple[int, int, int]]:
     """Every centre, scale and number of groups that kernels have."""
     for center, scale, groups in itertools.product((0, 1, 2, 3), (0, 1, 2, 3), (1, 3)):
         over, of_scale = (Over(number) if number else None for number in (center, scale))
-        if not kernels_backend.refusals("triton", "cpu", torch.float32, over, of_scale, False):
+        if not kernels_backend.refusals(
+            "triton", "cpu", torch.float32, over, of_scale, False, False
+        ):
             yield center, scale, groups
 
 
@@ -141,6 +143,9 @@ def call(center: int, scale: int, groups: int, kind: str, device: str = "cpu") -
         "dropout": 0.25,
         "masked": kind == "masked",
         "function": 0,
+        "table": None,
+        "centers": 1,
+        "scales": 1,
     }
 
 

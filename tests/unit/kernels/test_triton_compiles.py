@@ -65,6 +65,9 @@ def test_every_kernel() -> None:
         "merge_second_sums",
         "chunk_double_backward",
         "row_double_backward",
+        "ragged_forward",
+        "ragged_backward",
+        "ragged_double_backward",
         "bounded_double_backward",
     }
     assert not any(kernel["atomic"] for kernel in kernels)
