@@ -23,7 +23,13 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from graphnorms.kernels.aggregation.operands import Edges, Weights
-from graphnorms.kernels.triton import aggregate, normalize
+from graphnorms.kernels.triton import (
+    aggregate,
+    normalize,
+    parameter_sums,
+    row_launches,
+    segment_launches,
+)
 from tests.operands import call_of
 
 TYPES = {
@@ -99,7 +105,9 @@ def norm(
     mean: int = 30,
     rows: int = 600,
     backward: bool = True,
+    force: bool = False,
     function: int = 0,
+    cells: int = 0,
 ) -> None:
     """Compile what one normalization needs; tanh has one argument, erf, the second one, two."""
     wide = torch.float64 if dtype == torch.float64 else torch.float32
@@ -122,11 +130,21 @@ def norm(
         dropout=dropout,
         masked=ordered,
         function=function,
+        table=torch.ones(3, channels, dtype=torch.int64) if cells else None,
+        centers=cells,
+        scales=cells,
     )
     residual = x if dropout else None
     y, kept = normalize.normalize_forward(x, residual, parameters, call, True)
     if backward:
         normalize.normalize_backward(y, x, parameters, kept, call, [True] * 4)
+        given = (x, *parameters)
+        normalize.normalize_double_backward(given, y, x, parameters, kept, call, [True] * 5)
+        if not force:
+            return
+        # Of the gradient of x alone, as a force asks for it.
+        given = (x, None, None, None)
+        normalize.normalize_double_backward(given, y, x, parameters, kept, call, [True] * 5)
 
 
 def edges(dtype: torch.dtype, *, scaled: bool, weighted: bool, featured: bool) -> None:
@@ -146,16 +164,18 @@ def edges(dtype: torch.dtype, *, scaled: bool, weighted: bool, featured: bool) -
 
 
 def main(quick: bool) -> None:
-    normalize.launch = aggregate.launch = compile_instead
+    for module in (aggregate, parameter_sums, row_launches, segment_launches):
+        module.launch = compile_instead  # type: ignore[attr-defined]
     single, double, half, brain = torch.float32, torch.float64, torch.float16, torch.bfloat16
     norm(single, 1, 1, 1, dropout=0.2, alpha=True, rows=200, backward=False)
     if not quick:
         norm(single, 1, 1, 1, dropout=0.2, alpha=True, ordered=True)
-        norm(single, 1, 1, 0, mean=3)
+        norm(single, 1, 1, 0, mean=3, force=True)
         norm(brain, 3, 3, 3, own=True)
         norm(double, 1, 3, 3, dropout=0.75, ordered=True)
         norm(half, 2, 2, 4, dropout=0.1, ordered=True)
         norm(brain, 0, 2, 4, dropout=0.1, own=True)
+        norm(single, 2, 2, 3, cells=3)
         norm(single, 1, 0, 2)
         norm(single, 0, 0, 4, function=2, dropout=0.1, ordered=True)
         norm(double, 0, 0, 3, function=1)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import graphnorms as gn
 from graphnorms.kernels.aggregation.operands import Edges, Weights
+from graphnorms.kernels.layout import Layout
 from graphnorms.kernels.point import ACTIVATIONS, FUNCTIONS, Call, Over, Point
 from graphnorms.segments import Segments
 
@@ -29,13 +30,17 @@ def call_of(
     longest: int = -1,
     masked: bool = False,
     function: int = 0,
+    table: Tensor | None = None,
+    centers: int = 1,
+    scales: int = 1,
 ) -> Call:
     """A call in the numbers of the operators."""
     over = (Over(center) if center else None, Over(scale) if scale else None)
     known = None if longest < 0 else longest
     segments = Segments(ptr, order, x.shape[0], longest=known, masked=masked)
     point = Point(*over, groups=groups, function=FUNCTIONS[function])
-    return Call(segments, point, eps, ACTIVATIONS[activation], dropout, seed)
+    layout = None if table is None else Layout(table, centers, scales)
+    return Call(segments, point, eps, ACTIVATIONS[activation], dropout, seed, layout)
 
 
 def run_forward(
@@ -86,12 +91,14 @@ def run_double_backward(
     weight: Tensor | None,
     bias: Tensor | None,
     statistics: Tensor,
+    needs: list[bool] | None = None,
     **operands: Any,
 ) -> tuple[Tensor | None, ...]:
+    """All gradients unless others are needed."""
     cotangents = (of_grad_x, of_grad_mean_scale, of_grad_weight, of_grad_bias)
     parameters, call = (mean_scale, weight, bias), call_of(x, **operands)
     found: tuple[Tensor | None, ...] = kernels.normalize_double_backward(
-        cotangents, grad_y, x, parameters, statistics, call, [True] * 5
+        cotangents, grad_y, x, parameters, statistics, call, needs or [True] * 5
     )
     return found
 

@@ -79,7 +79,7 @@ def in_closed_form(
     call: Call,
     needs: list[bool],
 ) -> tuple[Tensor | None, ...]:
-    """Run the double backward of a backend without a kernel for it, or differentiably."""
+    """Run the double backward differentiably, in plain torch."""
     return derivatives.double_backward(cotangents, grad_y, x, parameters, call)
 
 
@@ -105,7 +105,7 @@ TRITON: Final = Backend(
     refusals=loading.common_refusals,
     forward=triton.normalize_forward,
     backward=triton.normalize_backward,
-    double_backward=in_closed_form,
+    double_backward=triton.normalize_double_backward,
     aggregate=triton_aggregate.aggregate,
     aggregate_backward=triton_aggregate.aggregate_backward,
 )
@@ -144,8 +144,8 @@ def refusals(
     if name not in KERNELS:
         raise unknown_name("backend", name, ("auto", *KERNELS, REFERENCE))
     reasons = KERNELS[name].refusals(device, dtype) + _point_refusals(center, scale, mean_scale)
-    if layout and name != CPU.name:
-        reasons.append("a layout")
+    if layout and name != CPU.name and {center, scale} & {Over.NODES, Over.BOTH}:
+        reasons.append("a layout with statistics over nodes")
     elif layout and center is Over.BOTH:
         reasons.append("a layout with a centre over nodes and channels")
     return reasons

@@ -83,13 +83,10 @@ def calls(backend: str) -> Iterator[tuple[str, Callable[..., object], Arguments]
             yield f"forward {layout} {own}", functools.partial(run_forward, norm), forward
             backward = both | {"grad_y": rows, "statistics": scalars, "needs": [True] * 4}
             yield f"backward {layout} {own}", functools.partial(run_backward, norm), backward
-            if backend == "cpu":
-                double = both | {"of_grad_x": rows, "grad_y": rows, "statistics": scalars}
-                double |= {
-                    f"of_grad_{name}": both[name] for name in ("mean_scale", "weight", "bias")
-                }
-                run = functools.partial(run_double_backward, norm)
-                yield f"double backward {layout} {own}", run, double
+            double = both | {"of_grad_x": rows, "grad_y": rows, "statistics": scalars}
+            double |= {f"of_grad_{name}": both[name] for name in ("mean_scale", "weight", "bias")}
+            run = functools.partial(run_double_backward, norm)
+            yield f"double backward {layout} {own}", run, double
         both = {
             "x": rows,
             "ptr": torch.tensor([0, 1, 1, 2, 2, EDGES]),

@@ -23,7 +23,7 @@ from graphnorms.kernels.cpu import aggregate as cpu_aggregate
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.triton import aggregate as triton_aggregate
-from graphnorms.kernels.triton import loading, tiles
+from graphnorms.kernels.triton import loading, parameter_sums, row_launches, segment_launches, tiles
 from graphnorms.kernels.triton import normalize as triton
 from graphnorms.segments import Segments
 from graphnorms.testing import awkward_cases, backend_checks, check_backend
@@ -34,6 +34,7 @@ from tests.operands import (
     run_aggregate,
     run_aggregate_backward,
     run_backward,
+    run_double_backward,
     run_forward,
 )
 from tests.unit.kernels import edges
@@ -142,6 +143,9 @@ def call(center: int, scale: int, groups: int, kind: str, device: str = "cpu") -
         "dropout": 0.25,
         "masked": kind == "masked",
         "function": 0,
+        "table": None,
+        "centers": 1,
+        "scales": 1,
     }
 
 
@@ -176,9 +180,16 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, int]
         if all(grid):
             found.append((kernel.__name__, grid))
 
-    for module in (triton, triton_aggregate):
+    for module in (segment_launches, row_launches, parameter_sums, triton_aggregate):
         monkeypatch.setattr(module, "launch", note)
     return found
+
+
+def second_of(given: dict[str, Any]) -> dict[str, Any]:
+    """What a double backward takes beside a forward: grad_y, and cotangents."""
+    names = ("mean_scale", "weight", "bias")
+    cotangents = {f"of_grad_{name}": given[name] for name in names}
+    return {"grad_y": given["x"], "of_grad_x": given["x"], **cotangents}
 
 
 def like(results: Any) -> list[tuple[Any, ...]]:
@@ -200,6 +211,11 @@ def test_nothing_is_read_and_the_fakes_tell_the_truth(launches: list[Any]) -> No
             backward = {**given, "grad_y": x, "statistics": results[1], "needs": needs}
             mine = [x.new_empty(0) if g is None else g for g in run_backward(triton, **backward)]
             assert like(mine) == like(ops.normalize_backward(**backward))
+        for needs in ([True] * 5, [False, True, False, True, False]):
+            double = {**given, **second_of(given), "statistics": results[1], "needs": needs}
+            found = run_double_backward(triton, **double)
+            mine = [x.new_empty(0) if g is None else g for g in found]
+            assert like(mine) == like(ops.normalize_double_backward(**double))
     x, ptr, index = (torch.empty(*shape, device="meta") for shape in ((50, 7), (51,), (130,)))
     for weight, features in (
         (None, None),
@@ -412,6 +428,7 @@ def test_wrong_tensors_never_reach_the_kernels(launches: list[Any]) -> None:
     forward = {**right, "residual": None, "moment": False}
     statistics = torch.empty(2 * 4 * 9)
     backward = {**right, "grad_y": right["x"], "statistics": statistics, "needs": [True] * 4}
+    double = {**right, **second_of(right), "statistics": statistics}
     for name, bad in (
         ("ptr", right["ptr"].int()),
         ("ptr", torch.arange(0)),
@@ -430,8 +447,16 @@ def test_wrong_tensors_never_reach_the_kernels(launches: list[Any]) -> None:
         ("grad_y", right["x"].half()),
         ("statistics", statistics[1:]),
         ("statistics", statistics.double()),
+        ("of_grad_x", right["x"].half()),
+        ("of_grad_mean_scale", torch.ones(1)),
+        ("of_grad_weight", torch.ones(4, 9)),
+        ("of_grad_bias", torch.ones(9, device="meta")),
     ):
-        for run, arguments in ((run_forward, forward), (run_backward, backward)):
+        for run, arguments in (
+            (run_forward, forward),
+            (run_backward, backward),
+            (run_double_backward, double),
+        ):
             if name in arguments:
                 with pytest.raises(ValueError, match=f"^{name} is"):
                     run(triton, **{**arguments, name: bad})

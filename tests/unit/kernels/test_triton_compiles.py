@@ -60,5 +60,14 @@ def test_every_kernel() -> None:
         "message_gradients",
         "bounded_forward",
         "bounded_backward",
+        "segment_double_backward",
+        "chunk_second_sums",
+        "merge_second_sums",
+        "chunk_double_backward",
+        "row_double_backward",
+        "ragged_forward",
+        "ragged_backward",
+        "ragged_double_backward",
+        "bounded_double_backward",
     }
     assert not any(kernel["atomic"] for kernel in kernels)

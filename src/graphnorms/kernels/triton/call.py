@@ -6,13 +6,15 @@ and `order` are not checked, which would synchronize the device: Segments guaran
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
 from graphnorms.kernels.cpu.extension import rows_contiguous
+from graphnorms.kernels.layout import Layout
 from graphnorms.kernels.point import (
     ACTIVATIONS,
     FUNCTIONS,
@@ -25,6 +27,21 @@ from graphnorms.kernels.tensor_checks import check_memory
 from graphnorms.kernels.triton import tiles
 from graphnorms.kernels.triton.loading import DTYPES, accumulator
 
+CURVED: Final = ("gelu", "silu")
+"""The activations whose second derivative is not 0."""
+
+Pair = tuple[Tensor | None, Tensor | None]
+"""Two tensors of a kernel: the shifts and 1/s, or the gradients of grad_y and of x."""
+
+
+class Cotangents(NamedTuple):
+    """The cotangents of the gradients that a backward has returned; `None` for 0."""
+
+    of_x: Tensor
+    of_mean_scale: Tensor | None
+    of_weight: Tensor | None
+    of_bias: Tensor | None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
@@ -36,6 +53,7 @@ class Launch:
         function: Its index in `FUNCTIONS`.
         longest: Rows of the longest segment, -1 if the host does not know it.
         own: Whether weight and bias are per segment.
+        table: That of a layout, of statistics within rows; `cells` are its numbers of cells.
         sizes: Numbers of cells of centre and scale.
         span: Channels per block.
     """
@@ -57,6 +75,8 @@ class Launch:
     longest: int
     masked: bool
     own: bool
+    table: Tensor | None
+    cells: tuple[int, int]
     sizes: tuple[int, int]
     span: int
 
@@ -71,7 +91,9 @@ class Launch:
             raise ValueError(f"x is {tuple(x.shape)} of {x.dtype}, expected a kernel's dtype")
         check_memory("x", x)
         rows, channels = x.shape
-        segments, (center, scale, _, groups, function), eps, activation, dropout, seed, _ = call
+        segments, (center, scale, _, groups, function), eps, activation, dropout, seed, layout = (
+            call
+        )
         ptr, order, longest = segments.ptr, segments.order, segments.longest
         mean_scale, weight, bias = parameters
         if groups < 1 or channels < 1 or channels % groups:
@@ -105,6 +127,8 @@ class Launch:
             function=FUNCTIONS.index(function),
             longest=-1 if longest is None else longest,
             masked=segments.masked,
+            table=None if layout is None else _table(layout, x),
+            cells=(1, 1) if layout is None else (layout.centers, layout.scales),
             sizes=call.cells(x),
             span=_span(channels, groups, center or 0, scale or 0),
         )
@@ -140,7 +164,29 @@ class Launch:
         """The dtype of statistics and sums."""
         return accumulation_dtype(self.x.dtype)
 
-    def parts(self, statistics: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    @property
+    def second_terms(self) -> int:
+        """Sums per channel of a double backward: five more where the activation is curved."""
+        return 10 if ACTIVATIONS[self.activation] in CURVED else 5
+
+    def cotangents(self, given: Sequence[Tensor | None]) -> Cotangents:
+        """Check the cotangents of the gradients of x, mean_scale, weight and bias."""
+        of_x, *others = given
+        if of_x is None:
+            of_x = torch.zeros_like(self.x)
+        check_like("of_grad_x", of_x, self.x.shape, self.x.dtype, self.x)
+        own = (self.mean_scale, self.weight, self.bias)
+        of_parameters = (
+            None
+            if parameter is None or cotangent is None
+            else _parameter(f"of_grad_{name}", cotangent, tuple(parameter.shape), self.x)
+            for name, cotangent, parameter in zip(
+                ("mean_scale", "weight", "bias"), others, own, strict=True
+            )
+        )
+        return Cotangents(rows_contiguous(of_x), *of_parameters)
+
+    def parts(self, statistics: Tensor) -> Pair:
         """Return the views of the shifts and of 1/s in the vector of statistics."""
         centers, scales = self.sizes
         return (
@@ -164,8 +210,8 @@ class Launch:
             dropout=0.0,
         )
         span = _span(self.channels, self.groups, 0, 0)
-        then = replace(self, center=0, scale=0, function=0, mean_scale=None, sizes=(0, 0))
-        return plain, replace(then, span=span)
+        then = replace(self, center=0, scale=0, function=0, mean_scale=None, table=None)
+        return plain, replace(then, span=span, sizes=(0, 0))
 
     def on(self, x: Tensor) -> Launch:
         """Return the call on other features."""
@@ -194,6 +240,11 @@ def _span(channels: int, groups: int, center: int, scale: int) -> int:
     return tiles.block_of_channels(channels, groups, grouped=grouped)
 
 
+def _table(layout: Layout, x: Tensor) -> Tensor:
+    check_like("layout", layout.table, (3, x.shape[1]), torch.int64, x)
+    return layout.table.contiguous()
+
+
 def _parameter(
     name: str, tensor: Tensor | None, shape: tuple[int, ...], x: Tensor
 ) -> Tensor | None:
@@ -213,6 +264,23 @@ def check_like(
             f"{tuple(shape)} of {dtype} on {x.device}"
         )
     check_memory(name, tensor)
+
+
+def check_statistics(call: Launch, statistics: Tensor) -> None:
+    """Refuse statistics that are not those of a forward of this call."""
+    size = sum(call.sizes)
+    if (
+        statistics.dim() != 1
+        or statistics.shape[0] < size
+        or statistics.dtype != call.accumulation
+        or statistics.device != call.x.device
+        or not statistics.is_contiguous()
+    ):
+        raise ValueError(
+            f"statistics is {tuple(statistics.shape)} of {statistics.dtype}, expected at least "
+            f"{size} of {call.accumulation}"
+        )
+    check_memory("statistics", statistics)
 
 
 def check_index(name: str, index: Tensor, length: int | None, x: Tensor) -> None:

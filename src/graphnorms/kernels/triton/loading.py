@@ -67,7 +67,7 @@ def accumulator(dtype: torch.dtype) -> Any:
 
 def launch(
     kernel: Any,
-    grid: tuple[int, int],
+    grid: tuple[int, ...],
     device: torch.device,
     *arguments: Any,
     warps: int,

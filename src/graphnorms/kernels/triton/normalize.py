@@ -1,21 +1,21 @@
-"""The Triton kernels of the normalization, called like those of the CPU.
-
-One launch processes the segments that fit one program; three more process longer ones, if the sizes
-allow any. Only the device knows which segments are longer, so all four are launched then, and
-programs without work exit at once.
-"""
+"""The Triton kernels of the normalization, called like those of the CPU."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from graphnorms.kernels.cpu.extension import rows_contiguous
 from graphnorms.kernels.point import Call, Parameters
-from graphnorms.kernels.tensor_checks import check_memory
-from graphnorms.kernels.triton import tiles
-from graphnorms.kernels.triton.call import Launch, check_like
-from graphnorms.kernels.triton.loading import device_code, launch
+from graphnorms.kernels.triton.call import Cotangents, Launch, Pair, check_like, check_statistics
+from graphnorms.kernels.triton.row_launches import row_backward, row_double_backward, row_forward
+from graphnorms.kernels.triton.segment_launches import (
+    segment_backward,
+    segment_double_backward,
+    segment_forward,
+)
 
 
 def normalize_forward(
@@ -34,17 +34,17 @@ def normalize_forward(
     statistics = x.new_empty(centers + scales * (2 if moment else 1), dtype=launched.accumulation)
     shift, rstd = launched.parts(statistics)
     squares = statistics[centers + scales :] if moment and launched.scale else None
-    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    y = _room(x)
     if not launched.of_each_row:
-        _segment_forward(launched, residual, y, shift, rstd, squares)
+        segment_forward(launched, residual, y, shift, rstd, squares)
     elif not launched.own:
-        _row_forward(launched, residual, y, shift, rstd, squares)
+        row_forward(launched, residual, y, shift, rstd, squares)
     else:
         # Everything per row, then parameters per segment: two steps, with float32 in between.
         plain, then = launched.split()
         between = torch.empty_like(plain.x)
-        _row_forward(plain, None, between, shift, rstd, squares)
-        _segment_forward(then.on(between), residual, y, None, None, None)
+        row_forward(plain, None, between, shift, rstd, squares)
+        segment_forward(then.on(between), residual, y, None, None, None)
     return y, statistics
 
 
@@ -67,279 +67,112 @@ def normalize_backward(
     launched = Launch.of(x, parameters, call)
     check_like("grad_y", grad_y, x.shape, x.dtype, x)
     grad_y = rows_contiguous(grad_y)
-    _check_statistics(launched, statistics)
+    check_statistics(launched, statistics)
     shift, rstd = launched.parts(statistics)
-    grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device) if needs[0] else None
-    grads = [
-        torch.empty_like(parameter) if needed and parameter is not None else None
-        for parameter, needed in zip(
-            (launched.mean_scale, launched.weight, launched.bias), needs[1:], strict=True
-        )
-    ]
+    grad_x = _room(x) if needs[0] else None
+    grads = _rooms(launched, needs[1:])
     if not launched.of_each_row:
-        _segment_backward(launched, grad_y, grad_x, shift, rstd, grads)
+        segment_backward(launched, grad_y, grad_x, shift, rstd, grads)
     elif not launched.own:
-        _row_backward(launched, grad_y, grad_x, shift, rstd, grads)
+        row_backward(launched, grad_y, grad_x, shift, rstd, grads)
     else:
         plain, then = launched.split()
         between = torch.empty_like(plain.x)
         again = launched.parts(torch.empty_like(statistics))
-        _row_forward(plain, None, between, *again, None)
+        row_forward(plain, None, between, *again, None)
         of_plain = [grads[0], None, None]
         asked = grad_x is not None or grads[0] is not None
         grad_between = torch.empty_like(between) if asked else None
-        _segment_backward(then.on(between), grad_y, grad_between, None, None, [None, *grads[1:]])
+        segment_backward(then.on(between), grad_y, grad_between, None, None, [None, *grads[1:]])
         if grad_between is not None:
-            _row_backward(plain, grad_between, grad_x, shift, rstd, of_plain)
+            row_backward(plain, grad_between, grad_x, shift, rstd, of_plain)
     return grad_x, grads[0], grads[1], grads[2]
 
 
-class _Plan:
-    """The sizes of the launches for statistics over nodes."""
-
-    def __init__(self, call: Launch) -> None:
-        self.size = tiles.chunk_rows(call.rows)  # rows of a chunk
-        self.tile = tiles.tile_of_segments(call.rows, call.segments, call.span)
-        self.part = tiles.tile_of_rows(call.span)
-        self.merge = tiles.tile_of_parts(call.span)
-        self.longer = call.rows > self.size and not 0 <= call.longest <= self.size
-        # Maximal rows of a segment in one program; unlimited if no segment is long.
-        self.limit = self.size if self.longer else call.rows
-        # A single segment without masked rows is certainly long.
-        alone = call.segments == 1 and not call.masked and self.longer
-        self.tiles = 0 if alone else -(-call.segments // self.tile.segments)
-        # Chunks also pass masked rows through.
-        self.chunks = -(-call.rows // self.size) if self.longer or call.masked else 0
-        self.steps = call.segments.bit_length()
-        self.tiles_per_program = max(-(-self.tiles // tiles.PROGRAMS), 1)
-        self.programs = -(-self.tiles // self.tiles_per_program)
-
-
-def _segment_forward(
-    call: Launch,
-    residual: Tensor | None,
-    y: Tensor,
-    shift: Tensor | None,
-    rstd: Tensor | None,
-    moment: Tensor | None,
-) -> None:
-    plan, device, code = _Plan(call), call.x.device, device_code("chunks")
-    strides = (call.x.stride(0), 0 if residual is None else residual.stride(0))
-    order = (call.ptr, call.order, call.seed)
-    parameters = (call.mean_scale, call.weight, call.bias, shift, rstd)
-    lengths = (call.segments, call.channels)
-    sizes = (*lengths, call.groups, call.span)
-    launch(
-        device_code("segments").segment_forward,
-        (plan.tiles, call.blocks),
-        device,
-        *(call.x, residual, y, *order, *parameters, moment),
-        *(*strides, *sizes, plan.limit, call.eps, *call.numbers()),
-        **plan.tile.named("R", segments="T"),
-        **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
-    )
-    grid = (plan.chunks, call.blocks)
-    if plan.longer and (call.center or call.scale):
-        partial = y.new_empty((plan.chunks, 2, 2, call.channels), dtype=call.accumulation)
-        launch(
-            code.chunk_statistics,
-            grid,
-            device,
-            *(call.x, call.ptr, call.order, partial),
-            *(strides[0], *lengths, call.span, plan.size, plan.steps),
-            **plan.part.named("R"),
-            **call.choices("CENTER", "SCALE"),
-        )
-        launch(
-            code.merge_statistics,
-            grid,
-            device,
-            *(call.x, call.ptr, call.order, *parameters, moment, partial),
-            *(strides[0], *sizes, plan.size, plan.steps, call.eps),
-            **plan.merge.named("J"),
-            **call.choices("CENTER", "SCALE", "OWN"),
-        )
-    launch(
-        code.chunk_forward,
-        grid,
-        device,
-        *(call.x, residual, y, *order, *parameters),
-        *(*strides, call.rows, *sizes, plan.size, plan.steps, *call.numbers()),
-        **plan.part.named("R"),
-        **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
-    )
-
-
-def _segment_backward(
-    call: Launch,
+def normalize_double_backward(
+    cotangents: Sequence[Tensor | None],
     grad_y: Tensor,
-    grad_x: Tensor | None,
-    shift: Tensor | None,
-    rstd: Tensor | None,
+    x: Tensor,
+    parameters: Parameters,
+    statistics: Tensor,
+    call: Call,
+    needs: list[bool],
+) -> tuple[Tensor | None, ...]:
+    """Run the kernels of the backward's backward, equations (13) to (16) and (19), (20).
+
+    Args:
+        cotangents: Of the gradients of x, mean_scale, weight and bias; `None` for 0.
+        needs: Which of the gradients of grad_y, x, mean_scale, weight and bias are needed.
+
+    Returns:
+        The five gradients, those of parameters in the accumulation dtype; `None` if not needed.
+    """
+    launched = Launch.of(x, parameters, call)
+    check_like("grad_y", grad_y, x.shape, x.dtype, x)
+    grad_y = rows_contiguous(grad_y)
+    given = launched.cotangents(cotangents)
+    check_statistics(launched, statistics)
+    grads = _rooms(launched, needs[2:])
+    of_rows = (_room(x) if needs[0] else None, _room(x) if needs[1] else None)
+    kept = launched.parts(statistics)
+    if not launched.of_each_row:
+        segment_double_backward(launched, grad_y, given, kept, of_rows, grads)
+    elif not launched.own:
+        row_double_backward(launched, grad_y, given, kept, of_rows, grads)
+    else:
+        _in_two_steps(launched, grad_y, given, of_rows, grads)
+    return *of_rows, *grads
+
+
+def _in_two_steps(
+    launched: Launch,
+    grad_y: Tensor,
+    given: Cotangents,
+    of_rows: Pair,
     grads: list[Tensor | None],
 ) -> None:
-    plan, device, code = _Plan(call), call.x.device, device_code("chunks")
-    strides = (call.x.stride(0), grad_y.stride(0))
-    order = (call.ptr, call.order, call.seed)
-    parameters = (call.mean_scale, call.weight, call.bias, shift, rstd)
-    of_mean_scale, of_weight, of_bias = grads
-    own = (of_weight, of_bias) if call.own else (None, None)
-    shared = [of_mean_scale, None, None] if call.own else grads
-    chunks = plan.chunks if plan.longer else 0
-    shares = _shares(call, plan.programs + chunks, shared)
-    sizes = (call.segments, call.channels, call.groups, call.span)
-    launch(
-        device_code("segments").segment_backward,
-        (plan.programs, call.blocks),
-        device,
-        *(call.x, grad_y, grad_x, *order, *parameters, *own, shares),
-        *(*strides, *sizes, plan.limit, plan.tiles_per_program, *call.numbers()),
-        **plan.tile.named("R", segments="T"),
-        **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
+    """Run the double backward of everything per row, m(x), then parameters per segment, y(m).
+
+    The first backward was grad_m, then grad_x. So the cotangent of grad_x becomes that of grad_m,
+    this one the gradients of grad_y and of m; and x is reached through m and through grad_x.
+    """
+    plain, then = launched.split()
+    between, grad_between, of_grad_between, of_between = (
+        torch.empty_like(plain.x) for _ in range(4)
     )
-    grid = (plan.chunks, call.blocks)
-    coefficients = grad_y.new_empty((chunks, 2, call.channels), dtype=call.accumulation)
-    if plan.longer:
-        partial = grad_y.new_empty((chunks, 2, 2, call.channels), dtype=call.accumulation)
-        launch(
-            code.chunk_gradients,
-            grid,
-            device,
-            *(call.x, grad_y, *order, *parameters, partial),
-            *(*strides, *sizes, plan.size, plan.steps, *call.numbers()),
-            **plan.part.named("R"),
-            **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
-        )
-        launch(
-            code.merge_gradients,
-            grid,
-            device,
-            *(call.x, call.ptr, call.order, *parameters, *own, shares, partial, coefficients),
-            *(strides[0], *sizes, plan.size, plan.steps, plan.programs),
-            **plan.merge.named("J"),
-            **call.choices("CENTER", "SCALE", "OWN"),
-        )
-    if grad_x is not None:
-        launch(
-            code.chunk_backward,
-            grid,
-            device,
-            *(call.x, grad_y, grad_x, *order, *parameters, coefficients),
-            *(*strides, call.rows, *sizes, plan.size, plan.steps, *call.numbers()),
-            **plan.part.named("R"),
-            **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
-        )
-    _sum_shares(call, shares, shared)
-
-
-def _row_forward(
-    call: Launch,
-    residual: Tensor | None,
-    y: Tensor,
-    shift: Tensor | None,
-    rstd: Tensor | None,
-    moment: Tensor | None,
-) -> None:
-    tile = tiles.tile_of_rows(call.span)
-    strides = (call.x.stride(0), 0 if residual is None else residual.stride(0))
-    if call.function:
-        launch(
-            device_code("bounded").bounded_forward,
-            (-(-call.rows // tile.rows), call.blocks),
-            call.x.device,
-            *(call.x, residual, y, call.ptr, call.order, call.seed),
-            *(call.mean_scale, call.weight, call.bias),
-            *(*strides, call.rows, call.segments, call.channels, call.span, *call.numbers()),
-            **tile.named("R"),
-            **call.choices("FUNCTION", "COUNT", "ACTIVATION"),
-        )
-        return
-    launch(
-        device_code("rows").row_forward,
-        (-(-call.rows // tile.rows), call.blocks),
-        call.x.device,
-        *(call.x, residual, y, call.ptr, call.order, call.seed),
-        *(call.weight, call.bias, shift, rstd, moment),
-        *(*strides, call.rows, call.segments, call.channels, call.groups, call.span),
-        *(call.eps, *call.numbers()),
-        **tile.named("R"),
-        **call.choices("CENTER", "SCALE", "ACTIVATION"),
+    kept = plain.parts(plain.x.new_empty(sum(plain.sizes)))
+    row_forward(plain, None, between, *kept, None)
+    then = then.on(between)
+    segment_backward(then, grad_y, grad_between, None, None, [None, None, None])
+    of_grad_y, grad_x = of_rows
+    direct = None if grad_x is None else torch.empty_like(plain.x)
+    of_argument = None if grads[0] is None else torch.empty_like(grads[0])
+    of_x = given.of_x.to(plain.x.dtype)
+    cotangents = Cotangents(of_x, given.of_mean_scale, None, None)
+    of_plain = [of_argument, None, None]
+    row_double_backward(plain, grad_between, cotangents, kept, (of_grad_between, direct), of_plain)
+    cotangents = given._replace(of_x=of_grad_between, of_mean_scale=None)
+    of_then = [None, *grads[1:]]
+    segment_double_backward(
+        then, grad_y, cotangents, (None, None), (of_grad_y, of_between), of_then
     )
+    if direct is not None or grads[0] is not None:
+        through = None if direct is None else torch.empty_like(direct)
+        row_backward(plain, of_between, through, *kept, [grads[0], None, None])
+        if grad_x is not None and direct is not None and through is not None:
+            torch.add(direct, through, out=grad_x)
+        if grads[0] is not None and of_argument is not None:
+            grads[0] += of_argument
 
 
-def _row_backward(
-    call: Launch,
-    grad_y: Tensor,
-    grad_x: Tensor | None,
-    shift: Tensor | None,
-    rstd: Tensor | None,
-    grads: list[Tensor | None],
-) -> None:
-    tile = tiles.tile_of_rows(call.span)
-    number = -(-call.rows // tile.rows)
-    tiles_per_program = max(-(-number // tiles.PROGRAMS), 1)
-    programs = -(-number // tiles_per_program)
-    shares = _shares(call, programs, [None, *grads[1:]])
-    strides = (call.x.stride(0), grad_y.stride(0))
-    if call.function:
-        size = (programs * call.blocks, 2)
-        sums = None if grads[0] is None else call.x.new_empty(size, dtype=call.accumulation)
-        launch(
-            device_code("bounded").bounded_backward,
-            (programs, call.blocks),
-            call.x.device,
-            *(call.x, grad_y, grad_x, call.ptr, call.order, call.seed),
-            *(call.mean_scale, call.weight, call.bias, shares, sums),
-            *(*strides, call.rows, call.segments, call.channels, call.span),
-            *(tiles_per_program, *call.numbers()),
-            **tile.named("R"),
-            **call.choices("FUNCTION", "COUNT", "ACTIVATION"),
-        )
-        _sum_shares(call, shares, [None, *grads[1:]])
-        if sums is not None and grads[0] is not None:
-            grads[0].copy_(sums.sum(0, dtype=torch.float64)[: grads[0].shape[0]])
-        return
-    launch(
-        device_code("rows").row_backward,
-        (programs, call.blocks),
-        call.x.device,
-        *(call.x, grad_y, grad_x, call.ptr, call.order, call.seed),
-        *(call.weight, call.bias, shift, rstd, shares),
-        *(*strides, call.rows, call.segments, call.channels, call.groups, call.span),
-        *(tiles_per_program, *call.numbers()),
-        **tile.named("R"),
-        **call.choices("CENTER", "SCALE", "ACTIVATION"),
-    )
-    _sum_shares(call, shares, grads)
+def _room(x: Tensor) -> Tensor:
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
 
-def _shares(call: Launch, number: int, grads: list[Tensor | None]) -> Tensor | None:
-    """Allocate the partial sums of the gradients of shared parameters, one per program."""
-    if all(grad is None for grad in grads):
-        return None
-    return call.x.new_empty((number, 3, call.channels), dtype=call.accumulation)
-
-
-def _sum_shares(call: Launch, shares: Tensor | None, grads: list[Tensor | None]) -> None:
-    if shares is None:
-        return
-    tile = tiles.tile_of_parts(min(call.channels, tiles.SUMMED_CHANNELS))
-    grid = (-(-call.channels // tile.channels), 3)
-    arguments = (shares, *grads, shares.shape[0], call.channels)
-    launch(device_code("shares").sum_shares, grid, call.x.device, *arguments, **tile.named("J"))
-
-
-def _check_statistics(call: Launch, statistics: Tensor) -> None:
-    size = sum(call.sizes)
-    if (
-        statistics.dim() != 1
-        or statistics.shape[0] < size
-        or statistics.dtype != call.accumulation
-        or statistics.device != call.x.device
-        or not statistics.is_contiguous()
-    ):
-        raise ValueError(
-            f"statistics is {tuple(statistics.shape)} of {statistics.dtype}, expected at least "
-            f"{size} of {call.accumulation}"
-        )
-    check_memory("statistics", statistics)
+def _rooms(launched: Launch, needs: list[bool]) -> list[Tensor | None]:
+    """Allocate the needed gradients of parameters."""
+    parameters = (launched.mean_scale, launched.weight, launched.bias)
+    return [
+        torch.empty_like(parameter) if needed and parameter is not None else None
+        for parameter, needed in zip(parameters, needs, strict=True)
+    ]

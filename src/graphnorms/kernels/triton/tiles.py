@@ -13,7 +13,9 @@ from typing import Final
 ENTRIES: Final = 2048
 """Entries of a tile: 8 for each thread of 8 warps. A forward then takes 64 registers per thread and
 a backward, which holds features and gradient, 128 (reported by ptxas for sm_90; 16 entries per
-thread took 87 and 168, with lower occupancy)."""
+thread took 87 and 168, with lower occupancy). A second derivative over nodes takes 194 to 255 and
+spills up to 64 bytes in float32, 384 in float64; 4 entries per thread in 16 warps take 128 and
+spill up to 120 and 504."""
 
 CHANNELS: Final = 64
 """Channels of a block without shared statistics: 256 bytes of float32, two full memory

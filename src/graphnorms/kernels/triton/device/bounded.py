@@ -7,7 +7,18 @@ import triton
 import triton.language as tl
 
 from graphnorms.kernels.triton.device.cells import VARYING, load_rows
-from graphnorms.kernels.triton.device.rows import finish_rows, finish_rows_backward, rows_at
+from graphnorms.kernels.triton.device.rows import (
+    finish_rows,
+    finish_rows_backward,
+    rows_at,
+    weighted,
+)
+from graphnorms.kernels.triton.device.second_rows import (
+    bent_rows,
+    store_second_rows,
+    tangent_rows,
+    through_pre_activation,
+)
 from graphnorms.kernels.triton.device.segments import lanes, store_shares
 
 # Numbered as in `graphnorms.kernels.point.FUNCTIONS`.
@@ -46,6 +57,29 @@ def _bounded(v, FUNCTION: tl.constexpr):
         value = tl.erf(v)
         slope = tl.exp(v * -v) * 1.12837916709551257390
     return value, slope
+
+
+@triton.jit
+def _bend(v, value, FUNCTION: tl.constexpr):
+    """The second derivative of a function over its slope."""
+    return (value if FUNCTION == TANH else v) * -2.0
+
+
+@triton.jit
+def _store_sums(
+    shares, sums, channels, channel, inside, grad_weight, grad_bias, grad_slope, grad_shift
+):  # fmt: skip
+    """Store a program's sums of gradients: of weight and bias `(C,)`, of a and s a number each."""
+    program = tl.program_id(0).to(tl.int64)
+    if shares is not None:
+        zero = tl.zeros_like(grad_weight)
+        store_shares(
+            shares, program, channels, channel, inside, zero, grad_weight, grad_bias
+        )  # fmt: skip
+    if sums is not None:
+        at = sums + (program * tl.num_programs(1) + tl.program_id(1)) * 2
+        tl.store(at, tl.sum(grad_slope, axis=0))
+        tl.store(at + 1, tl.sum(grad_shift, axis=0))
 
 
 @triton.jit
@@ -121,13 +155,68 @@ def bounded_backward(
             out = tl.where(counts, e * a, grad)
             at = grad_x + row * channels + channel[None, :]
             tl.store(at, out.to(grad_x.dtype.element_ty), mask=mask)
-    program = tl.program_id(0).to(tl.int64)
-    if shares is not None:
-        store_shares(
-            shares, program, channels, channel, inside, tl.zeros([C], ACC), total_weight,
-            total_bias,
+    _store_sums(
+        shares, sums, channels, channel, inside, total_weight, total_bias, total_slope,
+        total_shift,
+    )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=VARYING)
+def bounded_double_backward(
+    x, grad_y, of_grad_x, grad_grad_y, grad_x, ptr, order, seed, argument, weight, bias,
+    of_argument, of_weight, of_bias, shares, sums, x_stride, grad_stride, u_stride, rows,
+    segments, channels, span, tiles_per_program, threshold, gain: tl.float64,
+    FUNCTION: tl.constexpr, COUNT: tl.constexpr, ACTIVATION: tl.constexpr, R: tl.constexpr,
+    C: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Equations (19) and (20) for some tiles of rows, one after another.
+
+    The cotangents of the gradients of a and s are `of_argument`.
+    """
+    channel, inside = lanes(span, channels, C)
+    a, s = _argument(argument, COUNT, ACC)
+    t = tl.full((), 0.0, ACC)
+    q = tl.full((), 0.0, ACC)
+    if of_argument is not None:
+        t, q = _argument(of_argument, COUNT, ACC)
+    total_weight = tl.zeros([C], ACC)
+    total_bias = tl.zeros([C], ACC)
+    total_slope = tl.zeros([C], ACC)
+    total_shift = tl.zeros([C], ACC)
+    for number in range(tiles_per_program):
+        first = (tl.program_id(0).to(tl.int64) * tiles_per_program + number) * R
+        tile, row, within, counts = rows_at(
+            x, x_stride, ptr, order, first, rows, segments, channel, inside, R, ACC
         )  # fmt: skip
-    if sums is not None:
-        at = sums + (program * tl.num_programs(1) + tl.program_id(1)) * 2
-        tl.store(at, tl.sum(total_slope, axis=0))
-        tl.store(at + 1, tl.sum(total_shift, axis=0))
+        mask = within & inside[None, :]
+        grad = load_rows(grad_y, grad_stride, row, channel[None, :], mask, ACC)
+        u = load_rows(of_grad_x, u_stride, row, channel[None, :], mask, ACC)
+        v = tile * a + s
+        value, rise = _bounded(v, FUNCTION)
+        g, k, slope = bent_rows(
+            value, grad, row, seed, weight, bias, channel, inside, threshold, gain, ACTIVATION,
+            ACC,
+        )  # fmt: skip
+        # Equation (19)
+        v_dot = a * u + t * tile + q
+        tangent = rise * v_dot
+        z_dot = tangent_rows(value, tangent, weight, of_weight, of_bias, channel, inside)
+        # Equation (20)
+        h, bar = through_pre_activation(
+            g, k, z_dot, weight, of_weight, channel, inside, ACTIVATION
+        )  # fmt: skip
+        e = rise * weighted(g, weight, channel, inside)
+        of_v = rise * bar + e * _bend(v, value, FUNCTION) * v_dot
+        counted = mask & counts
+        total_weight += tl.sum(tl.where(counted, h * value + g * tangent, 0.0), axis=0)
+        total_bias += tl.sum(tl.where(counted, h, 0.0), axis=0)
+        total_slope += tl.sum(tl.where(counted, tile * of_v + u * e, 0.0), axis=0)
+        total_shift += tl.sum(tl.where(counted, of_v, 0.0), axis=0)
+        store_second_rows(
+            grad_grad_y, a * of_v + t * e, slope * z_dot, u, grad_x, row, mask, counts, seed,
+            channels, channel, threshold, gain, ACC,
+        )  # fmt: skip
+    _store_sums(
+        shares, sums, channels, channel, inside, total_weight, total_bias, total_slope,
+        total_shift,
+    )  # fmt: skip

@@ -19,6 +19,8 @@ VARYING = (
     "rows",
     "segments",
     "groups",
+    "centers",
+    "scales",
     "limit",
     "steps",
     "tiles_per_program",
@@ -67,10 +69,17 @@ def load_parameter(parameter, segment, exists, channels, channel, inside, OWN: t
 
 
 @triton.jit
-def _first(values):
-    """The entry of the first channel, `(T, 1)`."""
+def first_channel(values):
+    """The entry of the first channel, `(…, 1)`."""
     first = tl.arange(0, values.shape[1])[None, :] == 0
     return tl.sum(tl.where(first, values, 0.0), axis=1)[:, None]
+
+
+@triton.jit
+def group_mean(values, inside, span):
+    """Mean over the channels of the block, a group: `(…, 1)`."""
+    width = tl.full((), span, values.dtype)
+    return (tl.sum(tl.where(inside[None, :], values, 0.0), axis=1) / width)[:, None]
 
 
 @triton.jit
@@ -84,7 +93,7 @@ def _center(pivot, shift, mean_scale, channel, inside, CENTER: tl.constexpr):
         lo = pivot
     else:
         if CENTER == BOTH:
-            e = shift + (_first(pivot) - pivot)
+            e = shift + (first_channel(pivot) - pivot)
         elif mean_scale is not None:
             alpha = tl.load(mean_scale + channel, mask=inside, other=0.0)[None, :]
             e = alpha * shift + (alpha - 1.0) * pivot
@@ -126,17 +135,14 @@ def forward_coefficients(
         span: Channels of a block: a group's where a domain is BOTH.
     """
     per_channel = segment[:, None] * channels + channel[None, :]
-    per_group = segment * groups + tl.program_id(1)
+    per_group = (segment * groups + tl.program_id(1))[:, None]
     stored = exists[:, None] & inside[None, :]
-    width = tl.full((), span, ACC)
     found = mean
     if CENTER == NODES:
         tl.store(shift + per_channel, mean, mask=stored)
     elif CENTER == BOTH:
-        relative = tl.where(inside[None, :], (pivot - _first(pivot)) + mean, 0.0)
-        of_cells = tl.sum(relative, axis=1) / width  # (T,)
-        tl.store(shift + per_group, of_cells, mask=exists)
-        found = of_cells[:, None]
+        found = group_mean((pivot - first_channel(pivot)) + mean, inside, span)
+        tl.store(shift + per_group, found, mask=exists[:, None])
     hi, lo = _center(pivot, found, mean_scale, channel, inside, CENTER)
     spread = tl.full([segment.shape[0], channel.shape[0]], 1.0, ACC)
     if SCALE != NONE:
@@ -150,12 +156,12 @@ def forward_coefficients(
             if moment is not None:
                 tl.store(moment + per_channel, second, mask=stored)
         else:
-            total = tl.sum(tl.where(inside[None, :], second, 0.0), axis=1) / width  # (T,)
+            total = group_mean(second, inside, span)
             of_groups = 1.0 / tl.sqrt(total + tl.full((), eps, ACC))
-            tl.store(rstd + per_group, of_groups, mask=exists)
+            tl.store(rstd + per_group, of_groups, mask=exists[:, None])
             if moment is not None:
-                tl.store(moment + per_group, total, mask=exists)
-            spread = spread * of_groups[:, None]
+                tl.store(moment + per_group, total, mask=exists[:, None])
+            spread = spread * of_groups
     a, b = _affine(
         lo, spread, weight, bias, segment, exists, channels, channel, inside, OWN, ACC
     )  # fmt: skip
@@ -169,19 +175,19 @@ def recall_coefficients(
 ):  # fmt: skip
     """The shift, hi, lo, 1/s, a and b of segments, from what the forward pass has stored."""
     per_channel = segment[:, None] * channels + channel[None, :]
-    per_group = segment * groups + tl.program_id(1)
+    per_group = (segment * groups + tl.program_id(1))[:, None]
     stored = exists[:, None] & inside[None, :]
     found = pivot
     if CENTER == NODES:
         found = tl.load(shift + per_channel, mask=stored, other=0.0)
     elif CENTER == BOTH:
-        found = tl.load(shift + per_group, mask=exists, other=0.0)[:, None]
+        found = tl.load(shift + per_group, mask=exists[:, None], other=0.0)
     hi, lo = _center(pivot, found, mean_scale, channel, inside, CENTER)
     spread = tl.full([segment.shape[0], channel.shape[0]], 1.0, ACC)
     if SCALE == NODES:
         spread = tl.load(rstd + per_channel, mask=stored, other=0.0)
     elif SCALE == BOTH:
-        spread = spread * tl.load(rstd + per_group, mask=exists, other=0.0)[:, None]
+        spread = spread * tl.load(rstd + per_group, mask=exists[:, None], other=0.0)
     a, b = _affine(
         lo, spread, weight, bias, segment, exists, channels, channel, inside, OWN, ACC
     )  # fmt: skip
@@ -199,21 +205,19 @@ def backward_coefficients(
         B and kappa, and the segments' shares of the gradients of mean_scale, weight and bias.
     """
     count = tl.maximum(n, 1).to(ACC)[:, None]
-    width = tl.full((), span, ACC)
     grad_weight = s2 * spread
     # Equation (5): d = a g - B o
     slope = tl.zeros_like(s2)
     if SCALE == NODES:
         slope = a * s2 * (spread * spread) / count
     elif SCALE == BOTH:
-        products = tl.where(inside[None, :], a * s2, 0.0)
-        slope = (tl.sum(products, axis=1) / width)[:, None] * (spread * spread) / count
+        slope = group_mean(a * s2, inside, span) * (spread * spread) / count
     # Equations (6) and (7)
     mean = a * s1 / count
     grad_mean_scale = tl.zeros_like(s1)
     removed = tl.zeros_like(s1)
     if CENTER == BOTH:
-        removed += (tl.sum(tl.where(inside[None, :], mean, 0.0), axis=1) / width)[:, None]
+        removed += group_mean(mean, inside, span)
     elif CENTER == NODES:
         if mean_scale is not None:
             alpha = tl.load(mean_scale + channel, mask=inside, other=0.0)[None, :]

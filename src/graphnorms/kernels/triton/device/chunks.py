@@ -1,9 +1,6 @@
-"""Statistics over nodes, of segments too long for one program: in chunks of `size` positions.
+"""Statistics over nodes, of segments too long for one program: a chunk of positions each.
 
-A segment longer than a chunk reaches over its end, so that a chunk has a part of two at most:
-part 0 of the one that holds its first position, part 1 of the one that holds its last. And one at
-most begins in it. So a program per chunk knows what to do from `ptr` alone, however the segments
-lie, and nothing has to be read back to find the long ones.
+See `chunk_parts` for what a chunk has of a segment.
 """
 
 import triton
@@ -16,6 +13,13 @@ from graphnorms.kernels.triton.device.cells import (
     pivots,
     recall_coefficients,
 )
+from graphnorms.kernels.triton.device.chunk_parts import (
+    long_segment,
+    masked_positions,
+    part_at,
+    parts_of,
+    this_chunk,
+)
 from graphnorms.kernels.triton.device.passes import (
     gradient_sums_beyond,
     pass_rows,
@@ -23,51 +27,7 @@ from graphnorms.kernels.triton.device.passes import (
     write_beyond,
     write_gradients_beyond,
 )
-from graphnorms.kernels.triton.device.segments import lanes, store_shares
-
-
-@triton.jit
-def _segment_at(ptr, position, segments, steps):
-    """The segment that holds a position: the last one to begin at or before it."""
-    low = position * 0
-    high = low + segments - 1
-    for _ in range(steps):
-        middle = (low + high + 1) // 2
-        right = tl.load(ptr + middle) <= position
-        low = tl.where(right, middle, low)
-        high = tl.where(right, high, middle - 1)
-    return low
-
-
-@triton.jit
-def _part(ptr, chunk, size, segments, steps, PART: tl.constexpr):
-    """A part of a long segment in a chunk.
-
-    Returns:
-        The segment, its first position and number of rows, and the first position and number of
-        rows of the part; one-element tensors, the last 0 where there is no such part.
-    """
-    begin = chunk * size
-    end = tl.minimum(begin + size, tl.load(ptr + segments))
-    if PART == 0:
-        position = begin
-    else:
-        position = tl.maximum(end - 1, 0)
-    segment = _segment_at(ptr, position, segments, steps)
-    first = tl.load(ptr + segment)
-    last = tl.load(ptr + segment + 1)
-    there = (begin < end) & (last - first > size)
-    if PART == 1:
-        there = there & (first > begin)  # else it is part 0
-    low = tl.maximum(begin, first)
-    rows = tl.where(there, tl.minimum(end, last) - low, 0)
-    one = tl.zeros([1], tl.int64)
-    return one + segment, one + first, one + (last - first), one + low, one + rows
-
-
-@triton.jit
-def _chunk():
-    return tl.program_id(0).to(tl.int64)
+from graphnorms.kernels.triton.device.segments import lanes, store_own, store_shares
 
 
 @triton.jit(do_not_specialize=VARYING)
@@ -82,38 +42,15 @@ def chunk_statistics(
     """
     channel, inside = lanes(span, channels, C)
     for part in tl.static_range(0, 2):
-        _, first, n, low, rows = _part(ptr, _chunk(), size, segments, steps, part)
+        _, first, n, low, rows = part_at(ptr, this_chunk(), size, segments, steps, part)
         pivot = pivots(x, x_stride, order, first, n, channel, inside, CENTER, ACC)
         _, _, _, mean, m2 = statistics(
             x, x_stride, order, low, rows, pivot, channel, inside, CENTER, SCALE, R, ACC
         )  # fmt: skip
-        at = partial + (_chunk() * 2 + part) * 2 * channels + channel[None, :]
+        at = partial + (this_chunk() * 2 + part) * 2 * channels + channel[None, :]
         stored = (rows > 0)[:, None] & inside[None, :]
         tl.store(at, mean, mask=stored)
         tl.store(at + channels, m2, mask=stored)
-
-
-@triton.jit
-def _beginning(ptr, size, segments, steps):
-    """The long segment that begins in this chunk: number, first position, rows (0 for none)."""
-    # A long segment that begins here holds the last position of the chunk.
-    begin = _chunk() * size
-    end = tl.minimum(begin + size, tl.load(ptr + segments))
-    segment = _segment_at(ptr, tl.maximum(end - 1, 0), segments, steps)
-    first = tl.load(ptr + segment)
-    n = tl.load(ptr + segment + 1) - first
-    there = (begin < end) & (n > size) & (first >= begin)
-    return segment, first, tl.where(there, n, 0)
-
-
-@triton.jit
-def _parts_of(first, n, size, number, J: tl.constexpr):
-    """Some parts of a segment: where they stand, `(J,)`, how many rows, and which there are."""
-    chunk = number + tl.arange(0, J)
-    low = tl.maximum(chunk * size, first)
-    rows = tl.minimum((chunk + 1) * size, first + n) - low
-    # Where it begins after the first position of a chunk, it is the second part of it.
-    return chunk * 2 + (first > chunk * size).to(tl.int64), rows, rows > 0
 
 
 @triton.jit(do_not_specialize=VARYING)
@@ -124,13 +61,13 @@ def merge_statistics(
 ):  # fmt: skip
     """Merge the parts of the long segment that begins in a chunk, equation (3)."""
     channel, inside = lanes(span, channels, C)
-    segment, first, n = _beginning(ptr, size, segments, steps)
+    segment, first, n = long_segment(ptr, size, segments, steps)
     last_chunk = (first + tl.maximum(n, 1) - 1) // size
-    after = tl.where(n > 0, last_chunk + 1, _chunk())
+    after = tl.where(n > 0, last_chunk + 1, this_chunk())
     count = tl.maximum(n, 1).to(tl.float64)
     shares = tl.zeros([J, C], tl.float64)
-    for number in range(_chunk(), after, J):
-        place, rows, there = _parts_of(first, n, size, number, J)
+    for number in range(this_chunk(), after, J):
+        place, rows, there = parts_of(first, n, size, number, J)
         mask = there[:, None] & inside[None, :]
         at = partial + place[:, None] * 2 * channels + channel[None, :]
         found = tl.load(at, mask=mask, other=0.0).to(tl.float64)
@@ -138,8 +75,8 @@ def merge_statistics(
         shares += share[:, None] * found
     mean = tl.sum(shares, axis=0)
     squares = tl.zeros([J, C], tl.float64)
-    for number in range(_chunk(), after, J):
-        place, rows, there = _parts_of(first, n, size, number, J)
+    for number in range(this_chunk(), after, J):
+        place, rows, there = parts_of(first, n, size, number, J)
         mask = there[:, None] & inside[None, :]
         at = partial + place[:, None] * 2 * channels + channel[None, :]
         found = tl.load(at, mask=mask, other=0.0).to(tl.float64)
@@ -158,15 +95,6 @@ def merge_statistics(
     )  # fmt: skip
 
 
-@triton.jit
-def _masked(ptr, size, rows, segments):
-    """The positions of a chunk that no segment has, masked rows: the first, and how many."""
-    low = tl.maximum(_chunk() * size, tl.load(ptr + segments))
-    count = tl.minimum((_chunk() + 1) * size, rows) - low
-    one = tl.zeros([1], tl.int64)
-    return one + low, one + tl.maximum(count, 0)
-
-
 @triton.jit(do_not_specialize=VARYING)
 def chunk_forward(
     x, residual, y, ptr, order, seed, mean_scale, weight, bias, shift, rstd, x_stride,
@@ -177,7 +105,7 @@ def chunk_forward(
     """The result for the parts of long segments in a chunk, and for masked rows."""
     channel, inside = lanes(span, channels, C)
     for part in tl.static_range(0, 2):
-        segment, first, n, low, n_part = _part(ptr, _chunk(), size, segments, steps, part)
+        segment, first, n, low, n_part = part_at(ptr, this_chunk(), size, segments, steps, part)
         exists = n_part > 0
         pivot = pivots(x, x_stride, order, first, n, channel, inside, CENTER, ACC)
         _, hi, _, _, a, b = recall_coefficients(
@@ -189,7 +117,7 @@ def chunk_forward(
             threshold, gain, channels, channel, inside, 0, ACTIVATION, R, ACC,
         )  # fmt: skip
     if order is not None:
-        low, count = _masked(ptr, size, rows, segments)
+        low, count = masked_positions(ptr, size, rows, segments)
         pass_rows(
             x, x_stride, residual, residual_stride, y, order, low, count, channels, channel,
             inside, R, ACC,
@@ -206,7 +134,7 @@ def chunk_gradients(
     """S1 and S2 of each part; `partial` as in `chunk_statistics`."""
     channel, inside = lanes(span, channels, C)
     for part in tl.static_range(0, 2):
-        segment, first, n, low, n_part = _part(ptr, _chunk(), size, segments, steps, part)
+        segment, first, n, low, n_part = part_at(ptr, this_chunk(), size, segments, steps, part)
         exists = n_part > 0
         pivot = pivots(x, x_stride, order, first, n, channel, inside, CENTER, ACC)
         _, hi, lo, _, a, b = recall_coefficients(
@@ -219,7 +147,7 @@ def chunk_gradients(
             s1, s2, x, x_stride, grad_y, grad_stride, order, low, n_part, hi, lo, a, b, seed,
             threshold, gain, channel, inside, 0, ACTIVATION, R, ACC,
         )  # fmt: skip
-        at = partial + (_chunk() * 2 + part) * 2 * channels + channel[None, :]
+        at = partial + (this_chunk() * 2 + part) * 2 * channels + channel[None, :]
         stored = exists[:, None] & inside[None, :]
         tl.store(at, s1, mask=stored)
         tl.store(at + channels, s2, mask=stored)
@@ -239,13 +167,13 @@ def merge_gradients(
     Shapes: `coefficients` `(chunks, 2, channels)`.
     """
     channel, inside = lanes(span, channels, C)
-    segment, first, n = _beginning(ptr, size, segments, steps)
+    segment, first, n = long_segment(ptr, size, segments, steps)
     last_chunk = (first + tl.maximum(n, 1) - 1) // size
-    after = tl.where(n > 0, last_chunk + 1, _chunk())
+    after = tl.where(n > 0, last_chunk + 1, this_chunk())
     sums = tl.zeros([J, C], tl.float64)
     products = tl.zeros([J, C], tl.float64)
-    for number in range(_chunk(), after, J):
-        place, _, there = _parts_of(first, n, size, number, J)
+    for number in range(this_chunk(), after, J):
+        place, _, there = parts_of(first, n, size, number, J)
         mask = there[:, None] & inside[None, :]
         at = partial + place[:, None] * 2 * channels + channel[None, :]
         sums += tl.load(at, mask=mask, other=0.0).to(tl.float64)
@@ -264,17 +192,16 @@ def merge_gradients(
         mean_scale, span, channel, inside, CENTER, SCALE, ACC,
     )  # fmt: skip
     stored = exists[:, None] & inside[None, :]
-    at = coefficients + _chunk() * 2 * channels + channel[None, :]
+    at = coefficients + this_chunk() * 2 * channels + channel[None, :]
     tl.store(at, slope, mask=stored)
     tl.store(at + channels, kappa, mask=stored)
-    own = segment * channels + channel[None, :]
-    if own_weight is not None:
-        tl.store(own_weight + own, of_weight, mask=stored)
-    if own_bias is not None:
-        tl.store(own_bias + own, of_bias, mask=stored)
+    store_own(
+        own_weight, own_bias, of_weight, of_bias, one + segment, one + n, exists, channels,
+        channel, inside,
+    )  # fmt: skip
     if shares is not None:
         store_shares(
-            shares, first_share + _chunk(), channels, channel, inside,
+            shares, first_share + this_chunk(), channels, channel, inside,
             tl.sum(tl.where(stored, of_mean_scale, 0.0), axis=0),
             tl.sum(tl.where(stored, of_weight, 0.0), axis=0),
             tl.sum(tl.where(stored, of_bias, 0.0), axis=0),
@@ -291,7 +218,7 @@ def chunk_backward(
     """The gradient of x for the parts of long segments in a chunk, and for masked rows."""
     channel, inside = lanes(span, channels, C)
     for part in tl.static_range(0, 2):
-        segment, first, n, low, n_part = _part(ptr, _chunk(), size, segments, steps, part)
+        segment, first, n, low, n_part = part_at(ptr, this_chunk(), size, segments, steps, part)
         exists = n_part > 0
         pivot = pivots(x, x_stride, order, first, n, channel, inside, CENTER, ACC)
         _, hi, _, _, a, b = recall_coefficients(
@@ -307,7 +234,7 @@ def chunk_backward(
             seed, threshold, gain, channels, channel, inside, 0, ACTIVATION, R, ACC,
         )  # fmt: skip
     if order is not None:
-        low, count = _masked(ptr, size, rows, segments)
+        low, count = masked_positions(ptr, size, rows, segments)
         pass_rows(
             grad_y, grad_stride, None, 0, grad_x, order, low, count, channels, channel, inside,
             R, ACC,

@@ -6,7 +6,7 @@ NaN passes the activations: a comparison with NaN is false, and the false branch
 import triton
 import triton.language as tl
 
-# Numbered as in `graphnorms.kernels.point.ACTIVATIONS`.
+# Numbered as in `graphnorms.kernels.point.ACTIVATIONS`; curved from GELU on.
 RELU: tl.constexpr = tl.constexpr(1)
 LEAKY_RELU: tl.constexpr = tl.constexpr(2)
 GELU: tl.constexpr = tl.constexpr(3)
@@ -83,6 +83,25 @@ def activate(pre, ACTIVATION: tl.constexpr, ACC: tl.constexpr):
 
 
 @triton.jit
+def curve(pre, ACTIVATION: tl.constexpr, ACC: tl.constexpr):
+    """f'(pre) and f''(pre)."""
+    slope = tl.full(pre.shape, 1.0, ACC)
+    bend = tl.zeros(pre.shape, ACC)
+    if ACTIVATION == GELU:
+        distribution, density = _normal(pre, ACC)
+        slope = distribution + pre * density
+        bend = (2.0 - pre * pre) * density
+    elif ACTIVATION == SILU:
+        gate = 1.0 / (1.0 + tl.exp(-pre))
+        rest = 1.0 - gate
+        slope = gate + pre * gate * rest
+        bend = gate * rest * (2.0 + pre * (rest - gate))
+    elif ACTIVATION != 0:
+        slope = differentiate(pre, slope, ACTIVATION, ACC)
+    return slope, bend
+
+
+@triton.jit
 def differentiate(pre, grad, ACTIVATION: tl.constexpr, ACC: tl.constexpr):
     """f'(pre) grad."""
     out = grad
@@ -90,12 +109,9 @@ def differentiate(pre, grad, ACTIVATION: tl.constexpr, ACC: tl.constexpr):
         out = tl.where(pre <= 0, 0.0, grad)
     elif ACTIVATION == LEAKY_RELU:
         out = tl.where(pre <= 0, grad * 0.01, grad)
-    elif ACTIVATION == GELU:
-        distribution, density = _normal(pre, ACC)
-        out = grad * (distribution + pre * density)
-    elif ACTIVATION == SILU:
-        gate = 1.0 / (1.0 + tl.exp(-pre))
-        out = grad * (gate + pre * gate * (1.0 - gate))
+    elif ACTIVATION >= GELU:
+        slope, _ = curve(pre, ACTIVATION, ACC)
+        out = grad * slope
     return out
 
 

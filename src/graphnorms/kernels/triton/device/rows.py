@@ -6,7 +6,14 @@ A block is a group of channels. The mathematics is that of kernels/cpu/row.inl.
 import triton
 import triton.language as tl
 
-from graphnorms.kernels.triton.device.cells import NONE, VARYING, load_rows, row_at
+from graphnorms.kernels.triton.device.cells import (
+    NONE,
+    VARYING,
+    first_channel,
+    group_mean,
+    load_rows,
+    row_at,
+)
 from graphnorms.kernels.triton.device.epilogue import finish, finish_backward
 from graphnorms.kernels.triton.device.segments import lanes, store_shares
 
@@ -28,35 +35,25 @@ def rows_at(
 
 
 @triton.jit
-def _mean(values, inside, width):
-    """Mean over the channels of the group, `(R, 1)`."""
-    return (tl.sum(tl.where(inside[None, :], values, 0.0), axis=1) / width)[:, None]
-
-
-@triton.jit
-def _first(values):
-    first = tl.arange(0, values.shape[1])[None, :] == 0
-    return tl.sum(tl.where(first, values, 0.0), axis=1)[:, None]
-
-
-@triton.jit
-def _centered(tile, shift):
+def centered(tile, shift):
     """x - m, with m the group's first entry p and the shift as a pair; see `cells`."""
-    pivot = _first(tile)
+    pivot = first_channel(tile)
     hi = pivot + shift
     return (tile - hi) - (shift - (hi - pivot))
 
 
 @triton.jit
-def _weighted(o, weight, channel, inside):
+def weighted(o, weight, channel, inside):
+    """weight o, or o without weights."""
     if weight is not None:
         o = o * tl.load(weight + channel, mask=inside, other=0.0)[None, :]
     return o
 
 
 @triton.jit
-def _pre_activation(o, weight, bias, channel, inside):
-    o = _weighted(o, weight, channel, inside)
+def pre_activation(o, weight, bias, channel, inside):
+    """weight o + bias, where they are given."""
+    o = weighted(o, weight, channel, inside)
     if bias is not None:
         o = o + tl.load(bias + channel, mask=inside, other=0.0)[None, :]
     return o
@@ -68,7 +65,7 @@ def finish_rows(
     channel, inside, threshold, gain, ACTIVATION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Weight, bias and epilogue of `o`, and the residual; stored."""
-    pre = _pre_activation(o, weight, bias, channel, inside)
+    pre = pre_activation(o, weight, bias, channel, inside)
     out = finish(pre, seed, row, channel[None, :], threshold, gain, ACTIVATION, ACC)
     out = tl.where(counts, out, tile)
     if residual is not None:
@@ -83,9 +80,9 @@ def finish_rows_backward(
     ACC: tl.constexpr,
 ):  # fmt: skip
     """The gradients of the pre-activation and of `o`."""
-    pre = _pre_activation(o, weight, bias, channel, inside)
+    pre = pre_activation(o, weight, bias, channel, inside)
     g = finish_backward(pre, grad, seed, row, channel[None, :], threshold, gain, ACTIVATION, ACC)
-    return g, _weighted(g, weight, channel, inside)
+    return g, weighted(g, weight, channel, inside)
 
 
 @triton.jit(do_not_specialize=VARYING)
@@ -102,15 +99,14 @@ def row_forward(
         x, x_stride, ptr, order, first, rows, segments, channel, inside, R, ACC
     )  # fmt: skip
     mask = within & inside[None, :]
-    width = tl.full((), span, ACC)
     cell = row * groups + tl.program_id(1)
     o = tile
     if CENTER != NONE:
-        found = _mean(tile - _first(tile), inside, width)
+        found = group_mean(tile - first_channel(tile), inside, span)
         tl.store(shift + cell, tl.where(counts, found, 0.0), mask=within)
-        o = _centered(tile, found)
+        o = centered(tile, found)
     if SCALE != NONE:
-        second = _mean(o * o, inside, width)
+        second = group_mean(o * o, inside, span)
         spread = 1.0 / tl.sqrt(second + tl.full((), eps, ACC))
         tl.store(rstd + cell, tl.where(counts, spread, 0.0), mask=within)
         if moment is not None:
@@ -134,7 +130,6 @@ def row_backward(
     With o^ = (x - m) / s: grad_x = (g^ - <g^> - o^ <g^ o^>) / s, equations (5) and (6).
     """
     channel, inside = lanes(span, channels, C)
-    width = tl.full((), span, ACC)
     total_weight = tl.zeros([C], ACC)
     total_bias = tl.zeros([C], ACC)
     for number in range(tiles_per_program):
@@ -147,7 +142,7 @@ def row_backward(
         grad = load_rows(grad_y, grad_stride, row, channel[None, :], mask, ACC)
         o = tile
         if CENTER != NONE:
-            o = _centered(tile, tl.load(shift + cell, mask=within, other=0.0))
+            o = centered(tile, tl.load(shift + cell, mask=within, other=0.0))
         if SCALE != NONE:
             spread = tl.load(rstd + cell, mask=within, other=0.0)
             o = o * spread
@@ -160,9 +155,9 @@ def row_backward(
         if grad_x is not None:
             out = grad_o
             if CENTER != NONE:
-                out = out - _mean(grad_o, inside, width)
+                out = out - group_mean(grad_o, inside, span)
             if SCALE != NONE:
-                out = (out - o * _mean(grad_o * o, inside, width)) * spread
+                out = (out - o * group_mean(grad_o * o, inside, span)) * spread
             out = tl.where(counts, out, grad)
             at = grad_x + row * channels + channel[None, :]
             tl.store(at, out.to(grad_x.dtype.element_ty), mask=mask)

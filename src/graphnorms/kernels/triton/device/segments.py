@@ -37,7 +37,7 @@ def lanes(span, channels, C: tl.constexpr):
 
 
 @triton.jit
-def _segments(ptr, first, segments, limit, T: tl.constexpr):
+def segments_from(ptr, first, segments, limit, T: tl.constexpr):
     """T segments: their numbers, first positions and numbers of rows, and which are done here."""
     segment = first + tl.arange(0, T)
     exists = segment < segments
@@ -57,7 +57,7 @@ def segment_forward(
     """Everything for T segments: statistics, result, and what the backward needs."""
     channel, inside = lanes(span, channels, C)
     first = tl.program_id(0).to(tl.int64) * T
-    segment, begin, n, exists = _segments(ptr, first, segments, limit, T)
+    segment, begin, n, exists = segments_from(ptr, first, segments, limit, T)
     pivot = pivots(x, x_stride, order, begin, n, channel, inside, CENTER, ACC)
     tile, row, within, mean, m2 = statistics(
         x, x_stride, order, begin, n, pivot, channel, inside, CENTER, SCALE, R, ACC
@@ -87,6 +87,20 @@ def store_shares(
     tl.store(at + 2 * channels, grad_bias, mask=inside)
 
 
+@triton.jit
+def store_own(
+    own_weight, own_bias, grad_weight, grad_bias, segment, n, exists, channels, channel, inside
+):  # fmt: skip
+    """Store the gradients of weights and biases of segments' own, `(T, C)`; 0 without rows."""
+    at = segment[:, None] * channels + channel[None, :]
+    stored = exists[:, None] & inside[None, :]
+    done = (n > 0)[:, None]
+    if own_weight is not None:
+        tl.store(own_weight + at, tl.where(done, grad_weight, 0.0), mask=stored)
+    if own_bias is not None:
+        tl.store(own_bias + at, tl.where(done, grad_bias, 0.0), mask=stored)
+
+
 @triton.jit(do_not_specialize=VARYING)
 def segment_backward(
     x, grad_y, grad_x, ptr, order, seed, mean_scale, weight, bias, shift, rstd, own_weight,
@@ -106,7 +120,7 @@ def segment_backward(
     total_bias = tl.zeros([C], ACC)
     for number in range(tiles_per_program):
         first = (tl.program_id(0).to(tl.int64) * tiles_per_program + number) * T
-        segment, begin, n, exists = _segments(ptr, first, segments, limit, T)
+        segment, begin, n, exists = segments_from(ptr, first, segments, limit, T)
         pivot = pivots(x, x_stride, order, begin, n, channel, inside, CENTER, ACC)
         found, hi, lo, spread, a, b = recall_coefficients(
             pivot, segment, exists, mean_scale, weight, bias, shift, rstd, channels, groups,
@@ -135,12 +149,10 @@ def segment_backward(
                 x, x_stride, grad_y, grad_stride, order, begin, n, hi, a, b, slope, kappa,
                 grad_x, seed, threshold, gain, channels, channel, inside, R, ACTIVATION, R, ACC,
             )  # fmt: skip
-        at = segment[:, None] * channels + channel[None, :]
-        stored = exists[:, None] & inside[None, :]
-        if own_weight is not None:
-            tl.store(own_weight + at, of_weight, mask=stored)
-        if own_bias is not None:
-            tl.store(own_bias + at, of_bias, mask=stored)
+        store_own(
+            own_weight, own_bias, of_weight, of_bias, segment, n, exists, channels, channel,
+            inside,
+        )  # fmt: skip
         # Segments that are not done here have sums of 0, times statistics that may be anything.
         done = (n > 0)[:, None]
         total_mean_scale += tl.sum(tl.where(done, of_mean_scale, 0.0), axis=0)
