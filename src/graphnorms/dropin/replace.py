@@ -15,6 +15,7 @@ from torch import nn
 
 from graphnorms.dropin.call_once import NormCall, call_once
 from graphnorms.dropin.call_watch import Detach, watch_model
+from graphnorms.dropin.fused import fused_norm, keep_attributes
 from graphnorms.dropin.known_norms import (
     KnownNorm,
     Path,
@@ -26,6 +27,7 @@ from graphnorms.dropin.known_norms import (
 )
 from graphnorms.dropin.norm_hook import NormHook
 from graphnorms.dropin.result import Replacement
+from graphnorms.dropin.rotating_norms import recognize_any
 from graphnorms.kernels.ranks import Group, as_ranks
 from graphnorms.layers.base import Norm
 from graphnorms.layers.catalog import CATALOG
@@ -41,6 +43,7 @@ Where = str | Callable[[str, nn.Module], bool]
 """The norms to replace: a pattern of their names, or a function of name and module."""
 
 SAME: Final = "same"
+FUSED: Final = "fused"
 _WRAPPERS: Final = ("DistributedDataParallel", "FullyShardedDataParallel")
 
 
@@ -71,9 +74,11 @@ def replace_norms(
     Args:
         model: The model. If it is itself a norm, the result contains its replacement.
         to: The new norms: a catalogue name, optionally with arguments after a colon; `"same"` for
-            our layer of the same kind, settings and values; or a function of the old norm and,
-            optionally, its qualified name that returns a module, a name, or `None` to keep the old
-            norm.
+            our layer of the same kind, settings and values; `"fused"` for the same, but only where
+            results, running averages and checkpoints are those of the old norm, also for norms of
+            features that rotate (fairchem, e3nn, cuEquivariance, Equiformer), and without a batch
+            that the model does not pass; or a function of the old norm and, optionally, its
+            qualified name that returns a module, a name, or `None` to keep the old norm.
         where: The norms to replace: a pattern of their qualified names, `"convs.*"`, or a function
             of name and module.
         keep_parameters: Whether to transfer tensors with the same meaning: all between norms of the
@@ -93,7 +98,8 @@ def replace_norms(
     Raises:
         ValueError: The model has no norm or is already wrapped for distributed training; `to` is
             not the name of a norm that needs only features and graphs; `where` is a pattern that
-            matches no norm; or an argument has a wrong type. The model is unchanged then.
+            matches no norm; `"fused"` is given with `keep_parameters=False` or `single_graph`; or
+            an argument has a wrong type. The model is unchanged then.
     """
     ask = _check(model, to)
     flags = {"keep_parameters": keep_parameters, "inplace": inplace, "unshare": unshare}
@@ -102,9 +108,15 @@ def replace_norms(
             raise ValueError(f"{flag} is {value!r}, expected True or False")
     if not (single_graph is None or isinstance(single_graph, bool)):
         raise ValueError(f"single_graph is {single_graph!r}, expected None, True or False")
+    fused = isinstance(to, str) and to == FUSED
+    if fused and not (keep_parameters and single_graph is None):
+        raise ValueError(
+            "to is 'fused', which keeps all values and adds no batch, with keep_parameters=False "
+            "or single_graph; choose to='same'"
+        )
     if not inplace:
         model = copy.deepcopy(model)
-    result = Replacement(model)
+    result = Replacement(model, recognize_any if fused else recognize)
     is_wanted = _selection(where, result.norms)
     calls = None if example is None else call_once(model, example, result.norms)
 
@@ -112,12 +124,17 @@ def replace_norms(
         if not is_wanted(norm):
             return "left by `where`"
         seen = None if calls is None else calls.get(id(norm.module), [])
+        if fused:
+            return fused_norm(norm, _device_and_dtype(norm.module, model), seen)
         return norm.reason or _new_norm(norm, ask(norm), model, seen)
 
     hooked: dict[int, tuple[nn.Module, KnownNorm, list[Path]]] = {}
     for norm, ones, _ in result.exchange(decide, keep_parameters, unshare):
         for place, one in zip(norm.places, ones, strict=True):
-            hooked.setdefault(id(one), (one, norm, []))[2].extend(place.paths)
+            if fused:
+                keep_attributes(norm.module, one)
+            else:
+                hooked.setdefault(id(one), (one, norm, []))[2].extend(place.paths)
     per_graph = False
     for one, norm, paths in hooked.values():
         positions = norm.library != "torch" or not isinstance(one, Norm)
@@ -218,7 +235,7 @@ def _check(model: nn.Module, to: Target) -> Callable[[KnownNorm], Any]:
         if isinstance(module, torch.jit.ScriptModule):
             raise ValueError("the model is compiled by TorchScript; call replace_norms first")
     if isinstance(to, str):
-        if to != SAME:
+        if to not in (SAME, FUSED):
             _check_name(to)
         return lambda norm: to
     expected = (
