@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import itertools
 import warnings
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
@@ -14,8 +16,9 @@ from torch.nn.utils import parametrize
 
 from graphnorms.dropin.call_once import NormCall
 from graphnorms.dropin.known_norms import KnownNorm, same
+from graphnorms.dropin.result import Replacement
 from graphnorms.dropin.rotating_norms import TABLES
-from graphnorms.dropin.transfer import has_hooks
+from graphnorms.dropin.transfer import device_and_dtype, has_hooks
 from graphnorms.layers.base import Norm
 from graphnorms.layers.equivariant.degrees_norm import DegreesNorm
 
@@ -27,9 +30,36 @@ _INPUTS: Final = ("input", "node_input")
 """What torch, e3nn and fairchem call `x`."""
 
 
-def fused_norm(
-    old: KnownNorm, place: dict[str, Any], calls: list[NormCall] | None
-) -> nn.Module | str:
+def fuse(
+    result: Replacement, decide: Callable[[KnownNorm], nn.Module | str], unshare: bool
+) -> Replacement:
+    """Replace the norms of a model, and add the notes on what changes beside the results.
+
+    Args:
+        result: The model.
+        decide, unshare: See `Replacement.exchange`; `decide` returns `fused_norm`.
+    """
+    model, rotating = result.model, False
+    before = _without_decay(model)
+    for norm, ones, _ in result.exchange(decide, unshare=unshare):
+        rotating = rotating or norm.layer is not None
+        for one in ones:
+            _keep_attributes(norm.module, one)
+    result.name_unknown()
+    if rotating:
+        result.notes += (
+            "Given bfloat16 beside float32 parameters, the old norms of rotating features return "
+            "float32 or raise; ours return bfloat16.",
+        )
+    if missing := before - _without_decay(model):
+        result.notes += (
+            f"no_weight_decay() finds norms by their class and now misses {len(missing)} "
+            "parameters; take what it returned before.",
+        )
+    return result
+
+
+def fused_norm(old: KnownNorm, model: nn.Module, calls: list[NormCall] | None) -> nn.Module | str:
     """Build our layer for a norm, or return why the norm is left.
 
     A copy of either norm is called on random features, with random parameters, in `train()` and in
@@ -38,13 +68,13 @@ def fused_norm(
 
     Args:
         old: The norm.
-        place: Device and dtype of the new norm.
+        model: The model, whose device and dtype a norm without tensors gets.
         calls: The calls of the norm with the example, if given.
     """
     if reason := _reason(old):
         return reason
     try:
-        new = same(old, **place)
+        new = same(old, **device_and_dtype(old.module, model))
     except ValueError as error:
         return f"ours has no equal: {error}"
     assert isinstance(new, Norm)
@@ -57,7 +87,21 @@ def fused_norm(
     return _difference(old, new) or new
 
 
-def keep_attributes(old: nn.Module, new: nn.Module) -> None:
+def _without_decay(model: nn.Module) -> set[str]:
+    """List the parameters that `no_weight_decay()` of a model or its parts names, as timm's does.
+
+    Such a method often finds norms by their class, which a replacement changes.
+    """
+    found: set[str] = set()
+    for name, module in model.named_modules():
+        names = getattr(module, "no_weight_decay", None)
+        if callable(names):
+            with contextlib.suppress(Exception):
+                found.update(f"{name}.{each}" if name else each for each in names())
+    return found
+
+
+def _keep_attributes(old: nn.Module, new: nn.Module) -> None:
     """Copy the arguments of a norm that ours calls otherwise, as other code may read them."""
     for name, value in vars(old).items():
         if not (name.startswith("_") or name == "training" or hasattr(new, name)):

@@ -68,7 +68,7 @@ _OF_SEQUENCES: Final = (
     nn.TransformerEncoder,
     nn.TransformerDecoder,
 )
-_CALLED_NORM: Final = re.compile(r"Norm(\dd)?$")
+_CALLED_NORM: Final = re.compile(r"Norm(\dd|V\d)?$")
 
 
 class Path(NamedTuple):

@@ -15,7 +15,7 @@ from torch import nn
 
 from graphnorms.dropin.call_once import NormCall, call_once
 from graphnorms.dropin.call_watch import Detach, watch_model
-from graphnorms.dropin.fused import fused_norm, keep_attributes
+from graphnorms.dropin.fused import fuse, fused_norm
 from graphnorms.dropin.known_norms import (
     KnownNorm,
     Path,
@@ -28,6 +28,7 @@ from graphnorms.dropin.known_norms import (
 from graphnorms.dropin.norm_hook import NormHook
 from graphnorms.dropin.result import Replacement
 from graphnorms.dropin.rotating_norms import recognize_any
+from graphnorms.dropin.transfer import device_and_dtype
 from graphnorms.kernels.ranks import Group, as_ranks
 from graphnorms.layers.base import Norm
 from graphnorms.layers.catalog import CATALOG
@@ -125,24 +126,22 @@ def replace_norms(
             return "left by `where`"
         seen = None if calls is None else calls.get(id(norm.module), [])
         if fused:
-            return fused_norm(norm, _device_and_dtype(norm.module, model), seen)
+            return fused_norm(norm, model, seen)
         return norm.reason or _new_norm(norm, ask(norm), model, seen)
 
+    if fused:
+        return fuse(result, decide, unshare)
     hooked: dict[int, tuple[nn.Module, KnownNorm, list[Path]]] = {}
     for norm, ones, _ in result.exchange(decide, keep_parameters, unshare):
         for place, one in zip(norm.places, ones, strict=True):
-            if fused:
-                keep_attributes(norm.module, one)
-            else:
-                hooked.setdefault(id(one), (one, norm, []))[2].extend(place.paths)
+            hooked.setdefault(id(one), (one, norm, []))[2].extend(place.paths)
     per_graph = False
     for one, norm, paths in hooked.values():
         positions = norm.library != "torch" or not isinstance(one, Norm)
         hook = NormHook(one, paths, positions=positions, single_graph=bool(single_graph))
         result.steps.append(hook.attach(one))
         per_graph = per_graph or hook.per_graph
-    if result.unknown:
-        result.notes += (f"Kept, because they are unknown: {', '.join(result.unknown)}.",)
+    result.name_unknown()
     if per_graph and recognize(model) is None:  # else it gets the batch directly
         steps, note = watch_model(model, set(hooked), single_graph)
         result.steps += steps
@@ -199,7 +198,7 @@ def convert_sync(
                 f"the model is already wrapped in {type(model).__name__}; call convert_sync first, "
                 "and wrap the result"
             )
-        new = same(norm, **_device_and_dtype(norm.module))
+        new = same(norm, **device_and_dtype(norm.module))
         share(new, norm.module)
         return new
 
@@ -320,7 +319,7 @@ def _new_norm(
         channels = old.channels
         if channels is None and calls and len(calls[0].shape) == 2:
             channels = calls[0].shape[1]
-        place = _device_and_dtype(old.module, model)
+        place = device_and_dtype(old.module, model)
         if to == SAME:
             made = same(old, **place)
         else:
@@ -348,15 +347,6 @@ def _new_norm(
             f"which has {old.channels}"
         )
     return made
-
-
-def _device_and_dtype(*modules: nn.Module) -> dict[str, Any]:
-    """Return device and dtype of the first floating-point tensor of the modules."""
-    for module in modules:
-        for tensor in (*module.parameters(), *module.buffers()):
-            if tensor.is_floating_point():
-                return {"device": tensor.device, "dtype": tensor.dtype}
-    return {}
 
 
 def _why_not(norm: KnownNorm, split_graphs: bool) -> str:

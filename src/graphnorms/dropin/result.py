@@ -121,6 +121,11 @@ class Replacement:
                 self.model = new
             yield norm, ones, hooks
 
+    def name_unknown(self) -> None:
+        """Add a note on the modules that are named like norms but not known."""
+        if self.unknown:
+            self.notes += (f"Kept, because they are unknown: {', '.join(self.unknown)}.",)
+
     @property
     def changed(self) -> tuple[Change, ...]:
         """The norms that were replaced."""

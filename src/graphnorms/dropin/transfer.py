@@ -38,6 +38,15 @@ Owners = Mapping[int, list[tuple[nn.Module, str]]]
 """By the id of a parameter: the modules that own it, and its qualified name there."""
 
 
+def device_and_dtype(*modules: nn.Module) -> dict[str, Any]:
+    """Return device and dtype of the first floating-point tensor of the modules."""
+    for module in modules:
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                return {"device": tensor.device, "dtype": tensor.dtype}
+    return {}
+
+
 def owners_in(model: nn.Module) -> Owners:
     """List the owners of every parameter."""
     owners: dict[int, list[tuple[nn.Module, str]]] = {}
