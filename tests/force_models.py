@@ -122,6 +122,7 @@ def visnet() -> Subject:
         lmax=2,
         num_rbf=8,
         derivative=True,
+        vecnorm_type="max_min",
     )
     model.representation_model.distance = Near()
 

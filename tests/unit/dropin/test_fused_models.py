@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import importlib.util
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+import graphnorms as gn
 from tests.force_models import MODELS
 from tests.fused_models import compare
+from tests.norms import normal, randomize
 
 SH, ARRAY = "EquivariantLayerNormArraySphericalHarmonics", "EquivariantLayerNormArray"
 V2 = "EquivariantRMSNormArraySphericalHarmonicsV2"
@@ -38,6 +45,34 @@ def float64() -> Iterator[None]:
         warnings.simplefilter("ignore")
         yield
     torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("graph_norm", "EquivariantGraphNormV2"),
+        ("layer_norm", "EquivariantLayerNormV2"),
+        ("fast_layer_norm", "EquivariantLayerNormFast"),
+    ],
+)
+def test_norms_of_equiformer(file: str, name: str) -> None:
+    """With a clone of atomicarchitects/equiformer at 64cb786 on the path; its package needs more."""
+    folder = next(
+        (each for each in map(Path, sys.path) if (each / f"nets/{file}.py").exists()), None
+    )
+    if folder is None:
+        pytest.skip("no clone of equiformer is on the path")
+    spec = importlib.util.spec_from_file_location(f"nets.{file}", folder / f"nets/{file}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    norm = getattr(module, name)("5x0e + 3x0o + 4x1o + 2x2e", normalization="norm")
+    randomize(norm)
+    (change,) = gn.replace_norms(nn.Sequential(copy.deepcopy(norm)), "fused").changed
+    x, batch = normal(6, 30), torch.tensor([0, 0, 0, 1, 1, 1])
+    y = change.new(node_input=x, batch=batch)
+    torch.testing.assert_close(y, norm(node_input=x, batch=batch), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", MODELS)
