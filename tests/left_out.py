@@ -32,6 +32,7 @@ FULL = {
     "tests/unit/test_comparison_own.py::test_a_record_does_not": WORKERS,
     "tests/unit/test_comparison_own.py::test_no_code_of_ones_own": WORKERS,
     "tests/unit/test_comparison_tasks.py::test_worker_processes": WORKERS,
+    "tests/unit/dropin/test_fused_models.py": "force fields of others",
     "tests/unit/report/test_browser.py": "a browser",
     "tests/unit/kernels/test_triton.py::test_results_and_statistics": INTERPRETED,
     "tests/unit/kernels/test_triton.py::test_the_equation[torch.float32]": INTERPRETED,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from graphnorms.layers.base import Norm
@@ -69,7 +68,7 @@ _OF_SEQUENCES: Final = (
     nn.TransformerEncoder,
     nn.TransformerDecoder,
 )
-_CALLED_NORM: Final = re.compile(r"Norm(\dd)?$")
+_CALLED_NORM: Final = re.compile(r"Norm(\dd|V\d)?$")
 
 
 class Path(NamedTuple):
@@ -121,17 +120,18 @@ class Place:
 
 @dataclass(frozen=True)
 class KnownNorm:
-    """A norm of torch, PyG or graphnorms.
+    """A norm of torch, PyG, graphnorms, or a package for features that rotate.
 
     Args:
         module: The norm.
-        kind: The catalogue name of its normalization.
-        library: `"torch"`, `"PyG"` or `"graphnorms"`.
+        kind: The catalogue name of its normalization; the name of `layer` if that is given.
+        library: `"torch"`, `"PyG"`, `"graphnorms"`, or the name of its package.
         channels: Its number of channels; `None` if it accepts any.
         settings: The arguments that make our layer of the kind equivalent.
         reason: Why it cannot be replaced; empty if it can.
         without_bias: Whether it has a weight but no bias, although its kind may have one.
         places: Its places in the model; several if it is used several times.
+        layer: Our layer of the same kind, if it is not in the catalogue.
     """
 
     module: nn.Module
@@ -142,6 +142,7 @@ class KnownNorm:
     reason: str
     without_bias: bool
     places: tuple[Place, ...] = ()
+    layer: type[nn.Module] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -154,8 +155,18 @@ class KnownNorm:
         return self.places[0].name
 
 
-def find_norms(model: nn.Module) -> tuple[list[KnownNorm], list[str]]:
+Recognizer = Callable[[nn.Module], KnownNorm | None]
+"""Recognizes a norm; returns `None` for any other module."""
+
+
+def find_norms(
+    model: nn.Module, known_as: Recognizer | None = None
+) -> tuple[list[KnownNorm], list[str]]:
     """List the norms inside a module in its order, each once.
+
+    Args:
+        model: The module.
+        known_as: Recognizes the norms; `None` for `recognize`.
 
     Returns:
         The norms, and the names of modules that are named like norms but not known.
@@ -164,8 +175,9 @@ def find_norms(model: nn.Module) -> tuple[list[KnownNorm], list[str]]:
     found: dict[int, tuple[KnownNorm, list[Place]]] = {}
     strangers: list[tuple[str, str]] = []
     names: list[str] = []
-    for path, parent, key, child in _ways(model, Path(), (id(model),)):
-        known = recognize(child)
+    known_as = known_as or recognize
+    for path, parent, key, child in _ways(model, known_as, Path(), (id(model),)):
+        known = known_as(child)
         if known is None:
             if _CALLED_NORM.search(type(child).__name__):
                 strangers.append((path.name, type(child).__name__))
@@ -189,15 +201,16 @@ def find_norms(model: nn.Module) -> tuple[list[KnownNorm], list[str]]:
 
 
 def _ways(
-    module: nn.Module, path: Path, above: tuple[int, ...]
+    module: nn.Module, known_as: Recognizer, path: Path, above: tuple[int, ...]
 ) -> Iterator[tuple[Path, nn.Module, str, nn.Module]]:
     """Iterate over all inner modules outside of norms: path, parent, key, module."""
     for key, child in module._modules.items():
         if child is not None:
             way = path.into(module, key)
             yield way, module, key, child
-            if id(child) not in above and recognize(child) is None:
-                yield from _ways(child, way, (*above, id(child)))
+            inside = isinstance(child, Norm) or known_as(child) is not None
+            if id(child) not in above and not inside:
+                yield from _ways(child, known_as, way, (*above, id(child)))
 
 
 def _reason_of(places: list[Place]) -> str:
@@ -263,8 +276,6 @@ def _settings(kind: str, inner: nn.Module, module: nn.Module) -> dict[str, Any]:
             value = getattr(module, attribute, getattr(inner, attribute, _ABSENT))
             if value is not _ABSENT:
                 settings[name] = value if name != "bias" else value is not None
-    if settings.get("eps", 0) is None:  # the default of torch's RMSNorm
-        settings["eps"] = torch.finfo(torch.get_default_dtype()).eps
     return settings
 
 
@@ -324,8 +335,10 @@ def same(known: KnownNorm, **place: Any) -> nn.Module:
         known: The norm.
         place: Device and dtype.
     """
-    row = CATALOG[known.kind]
     settings = dict(known.settings)
+    if known.layer is not None:
+        return known.layer(**settings, **place)
+    row = CATALOG[known.kind]
     if takes_channels(row.layer):
         settings["in_channels"] = known.channels
     if "types" in row.needs:

@@ -15,6 +15,7 @@ from torch import nn
 
 from graphnorms.dropin.call_once import NormCall, call_once
 from graphnorms.dropin.call_watch import Detach, watch_model
+from graphnorms.dropin.fused import fuse, fused_norm
 from graphnorms.dropin.known_norms import (
     KnownNorm,
     Path,
@@ -26,6 +27,8 @@ from graphnorms.dropin.known_norms import (
 )
 from graphnorms.dropin.norm_hook import NormHook
 from graphnorms.dropin.result import Replacement
+from graphnorms.dropin.rotating_norms import recognize_any
+from graphnorms.dropin.transfer import device_and_dtype
 from graphnorms.kernels.ranks import Group, as_ranks
 from graphnorms.layers.base import Norm
 from graphnorms.layers.catalog import CATALOG
@@ -41,6 +44,7 @@ Where = str | Callable[[str, nn.Module], bool]
 """The norms to replace: a pattern of their names, or a function of name and module."""
 
 SAME: Final = "same"
+FUSED: Final = "fused"
 _WRAPPERS: Final = ("DistributedDataParallel", "FullyShardedDataParallel")
 
 
@@ -71,9 +75,11 @@ def replace_norms(
     Args:
         model: The model. If it is itself a norm, the result contains its replacement.
         to: The new norms: a catalogue name, optionally with arguments after a colon; `"same"` for
-            our layer of the same kind, settings and values; or a function of the old norm and,
-            optionally, its qualified name that returns a module, a name, or `None` to keep the old
-            norm.
+            our layer of the same kind, settings and values; `"fused"` for the same, but only where
+            results, running averages and checkpoints are those of the old norm, also for norms of
+            features that rotate (fairchem, e3nn, cuEquivariance, Equiformer), and without a batch
+            that the model does not pass; or a function of the old norm and, optionally, its
+            qualified name that returns a module, a name, or `None` to keep the old norm.
         where: The norms to replace: a pattern of their qualified names, `"convs.*"`, or a function
             of name and module.
         keep_parameters: Whether to transfer tensors with the same meaning: all between norms of the
@@ -93,7 +99,8 @@ def replace_norms(
     Raises:
         ValueError: The model has no norm or is already wrapped for distributed training; `to` is
             not the name of a norm that needs only features and graphs; `where` is a pattern that
-            matches no norm; or an argument has a wrong type. The model is unchanged then.
+            matches no norm; `"fused"` is given with `keep_parameters=False` or `single_graph`; or
+            an argument has a wrong type. The model is unchanged then.
     """
     ask = _check(model, to)
     flags = {"keep_parameters": keep_parameters, "inplace": inplace, "unshare": unshare}
@@ -102,9 +109,15 @@ def replace_norms(
             raise ValueError(f"{flag} is {value!r}, expected True or False")
     if not (single_graph is None or isinstance(single_graph, bool)):
         raise ValueError(f"single_graph is {single_graph!r}, expected None, True or False")
+    fused = isinstance(to, str) and to == FUSED
+    if fused and not (keep_parameters and single_graph is None):
+        raise ValueError(
+            "to is 'fused', which keeps all values and adds no batch, with keep_parameters=False "
+            "or single_graph; choose to='same'"
+        )
     if not inplace:
         model = copy.deepcopy(model)
-    result = Replacement(model)
+    result = Replacement(model, recognize_any if fused else recognize)
     is_wanted = _selection(where, result.norms)
     calls = None if example is None else call_once(model, example, result.norms)
 
@@ -112,8 +125,12 @@ def replace_norms(
         if not is_wanted(norm):
             return "left by `where`"
         seen = None if calls is None else calls.get(id(norm.module), [])
+        if fused:
+            return fused_norm(norm, model, seen)
         return norm.reason or _new_norm(norm, ask(norm), model, seen)
 
+    if fused:
+        return fuse(result, decide, unshare)
     hooked: dict[int, tuple[nn.Module, KnownNorm, list[Path]]] = {}
     for norm, ones, _ in result.exchange(decide, keep_parameters, unshare):
         for place, one in zip(norm.places, ones, strict=True):
@@ -124,8 +141,7 @@ def replace_norms(
         hook = NormHook(one, paths, positions=positions, single_graph=bool(single_graph))
         result.steps.append(hook.attach(one))
         per_graph = per_graph or hook.per_graph
-    if result.unknown:
-        result.notes += (f"Kept, because they are unknown: {', '.join(result.unknown)}.",)
+    result.name_unknown()
     if per_graph and recognize(model) is None:  # else it gets the batch directly
         steps, note = watch_model(model, set(hooked), single_graph)
         result.steps += steps
@@ -182,7 +198,7 @@ def convert_sync(
                 f"the model is already wrapped in {type(model).__name__}; call convert_sync first, "
                 "and wrap the result"
             )
-        new = same(norm, **_device_and_dtype(norm.module))
+        new = same(norm, **device_and_dtype(norm.module))
         share(new, norm.module)
         return new
 
@@ -218,7 +234,7 @@ def _check(model: nn.Module, to: Target) -> Callable[[KnownNorm], Any]:
         if isinstance(module, torch.jit.ScriptModule):
             raise ValueError("the model is compiled by TorchScript; call replace_norms first")
     if isinstance(to, str):
-        if to != SAME:
+        if to not in (SAME, FUSED):
             _check_name(to)
         return lambda norm: to
     expected = (
@@ -303,7 +319,7 @@ def _new_norm(
         channels = old.channels
         if channels is None and calls and len(calls[0].shape) == 2:
             channels = calls[0].shape[1]
-        place = _device_and_dtype(old.module, model)
+        place = device_and_dtype(old.module, model)
         if to == SAME:
             made = same(old, **place)
         else:
@@ -331,15 +347,6 @@ def _new_norm(
             f"which has {old.channels}"
         )
     return made
-
-
-def _device_and_dtype(*modules: nn.Module) -> dict[str, Any]:
-    """Return device and dtype of the first floating-point tensor of the modules."""
-    for module in modules:
-        for tensor in (*module.parameters(), *module.buffers()):
-            if tensor.is_floating_point():
-                return {"device": tensor.device, "dtype": tensor.dtype}
-    return {}
 
 
 def _why_not(norm: KnownNorm, split_graphs: bool) -> str:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from graphnorms.dropin.call_watch import Detach
-from graphnorms.dropin.known_norms import KnownNorm, Place, find_norms, recognize
+from graphnorms.dropin.known_norms import KnownNorm, Place, Recognizer, find_norms, recognize
 from graphnorms.dropin.norm_hook import NormHook, withdraw
+from graphnorms.dropin.rotating_norms import recognize_any
 from graphnorms.dropin.transfer import owners_in, transfer
 
 
@@ -41,6 +42,7 @@ class Replacement:
 
     Args:
         model: The model.
+        known_as: Recognizes the norms.
 
     Attributes:
         model: The model; if it was itself a norm, its replacement.
@@ -56,14 +58,14 @@ class Replacement:
         ValueError: The model has no norm.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, known_as: Recognizer = recognize) -> None:
         self.model = model
         self.changes: tuple[Change, ...] = ()
         self.notes: tuple[str, ...] = ()
         self.steps: list[Detach] = []
-        is_norm = recognize(model) is not None
+        is_norm = known_as(model) is not None
         holder = nn.ModuleDict({type(model).__name__: model}) if is_norm else model
-        self.norms, self.unknown = find_norms(holder)
+        self.norms, self.unknown = find_norms(holder, known_as)
         self._owners = owners_in(holder)
         self._exchanged: list[tuple[Place, nn.Module, nn.Module]] = []
         self._undone = False
@@ -118,6 +120,11 @@ class Replacement:
             if norm.module is self.model:
                 self.model = new
             yield norm, ones, hooks
+
+    def name_unknown(self) -> None:
+        """Add a note on the modules that are named like norms but not known."""
+        if self.unknown:
+            self.notes += (f"Kept, because they are unknown: {', '.join(self.unknown)}.",)
 
     @property
     def changed(self) -> tuple[Change, ...]:
@@ -178,7 +185,7 @@ def _copy_of(new: nn.Module, old: nn.Module) -> nn.Module:
 
 
 def _title(module: nn.Module) -> str:
-    known = recognize(module)
+    known = recognize_any(module)
     name = type(module).__name__
     if known is None:
         return name

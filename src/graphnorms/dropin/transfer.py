@@ -9,8 +9,9 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from graphnorms.dropin.known_norms import KnownNorm, has_parameter, holder_of, recognize, same
+from graphnorms.dropin.known_norms import KnownNorm, has_parameter, holder_of, same
 from graphnorms.dropin.norm_hook import NormHook
+from graphnorms.dropin.rotating_norms import TABLES, recognize_any
 
 _AFFINE: Final = {
     *("batch", "layer", "layer-graph", "instance", "graph", "rms", "group", "group-graph"),
@@ -35,6 +36,15 @@ _WEIGHTS: Final = ("weight", "bias")
 
 Owners = Mapping[int, list[tuple[nn.Module, str]]]
 """By the id of a parameter: the modules that own it, and its qualified name there."""
+
+
+def device_and_dtype(*modules: nn.Module) -> dict[str, Any]:
+    """Return device and dtype of the first floating-point tensor of the modules."""
+    for module in modules:
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                return {"device": tensor.device, "dtype": tensor.dtype}
+    return {}
 
 
 def owners_in(model: nn.Module) -> Owners:
@@ -63,7 +73,7 @@ def transfer(old: KnownNorm, new: nn.Module, owners: Owners, keep: bool = True) 
     """
     if old.module in set(new.modules()):
         return "everything: it holds the old norm"
-    now = recognize(new)
+    now = recognize_any(new)
     before, after = _tensors(old.module), _tensors(new)
     alike = now is not None and old.kind == now.kind
     affine = now is not None and old.kind in _AFFINE and now.kind in _AFFINE
@@ -105,7 +115,7 @@ def _tensors(norm: nn.Module) -> _Tensors:
         for prefix, module in norm.named_modules()
         for named in (module._parameters, module._buffers)
         for key, value in named.items()
-        if value is not None and key not in module._non_persistent_buffers_set
+        if value is not None and key not in (*TABLES, *module._non_persistent_buffers_set)
     }
 
 
@@ -161,9 +171,18 @@ def _listed(words: list[str]) -> str:
     return " and ".join(dict.fromkeys(words))
 
 
+def has_hooks(norm: nn.Module) -> bool:
+    """Whether a user's hooks, or hooks on its state, are on a norm."""
+    return _has_calls_hooked(norm) or any(vars(norm)[kind] for kind in _HOOKS_OF_STATE)
+
+
+def _has_calls_hooked(norm: nn.Module) -> bool:
+    return any(_is_of_user(hook) for kind in _HOOKS for hook in vars(norm)[kind].values())
+
+
 def _hand_on_hooks(old: nn.Module, new: nn.Module) -> list[str]:
     """Share the hooks with the new norm, so that their handles still remove them."""
-    if not any(_is_of_user(hook) for kind in _HOOKS for hook in vars(old)[kind].values()):
+    if not _has_calls_hooked(old):
         return []
     for kind in (*_HOOKS, *_OF_HOOKS):
         given, own = vars(old)[kind], vars(new)[kind]

@@ -48,19 +48,23 @@ def check_scale(scale: float) -> None:
         raise ValueError(f"scale is {scale!r}, expected a positive number")
 
 
-def check_features(x: Tensor, channels: int | None, *, positions: bool = False) -> None:
+def check_features(
+    x: Tensor, channels: int | None, *, positions: bool = False, rows: bool = False
+) -> None:
     """Refuse features with a wrong width, number of dimensions or dtype.
 
     Args:
         x: The features.
         channels: Required size of the last dimension; `None` for any positive size.
         positions: Whether to allow dimensions between nodes and channels.
+        rows: Whether to allow any dimensions before the channels.
     """
     dims = x.dim()
-    right = dims == 2 or (positions and dims > 2)
+    right = dims == 2 or (positions and dims > 2) or (rows and dims > 0)
     if not right or (x.shape[-1] != channels if channels is not None else not x.shape[-1]):
         width = "channels" if channels is None else channels
-        expected = f"(nodes, …, {width})" if positions else f"(nodes, {width})"
+        before = "…" if rows else "nodes, …" if positions else "nodes"
+        expected = f"({before}, {width})"
         raise ValueError(f"x has shape {tuple(x.shape)}, expected {expected}")
     if not x.is_floating_point():
         raise ValueError(f"x is {x.dtype}, expected a floating dtype; convert it with x.float()")

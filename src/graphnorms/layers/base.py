@@ -61,6 +61,9 @@ class Norm(RunningStatistics):
     takes_positions: bool = False
     """Whether `x` may be `(nodes, …, channels)`; every position between is normalized
     separately."""
+    takes_rows: bool = False
+    """Whether `x` may be `(…, channels)`; every row along the last dimension is normalized by
+    itself."""
     size_name: str = "batch_size"
     """The name of the number of graphs in errors."""
     in_channels: Any = None
@@ -136,15 +139,23 @@ class Norm(RunningStatistics):
                 or a `Segments`; ignored by a layer that is not per graph.
             residual: $r$, added last.
             mask: True for the nodes that count; the result of the others (padding) is $x + r$.
+                For `(…, channels)` it has the shape of `x` but for the channels.
         """
         shape, channels = x.shape, self.in_channels
         if len(shape) != 2 or shape[1] != channels or not x.is_floating_point():
-            check_features(x, channels, positions=self.takes_positions)
+            check_features(x, channels, positions=self.takes_positions, rows=self.takes_rows)
         if residual is not None:
             check_residual(residual, x)
         given = (batch, batch_size, mask)
         if len(shape) == 2:
             return self._compute(x, given, residual, shape[1])
+        if self.takes_rows:
+            if mask is not None and mask.shape == shape[:-1]:
+                mask = mask.reshape(-1)
+            if residual is not None:
+                residual = residual.reshape(-1, channels)
+            x = x.reshape(-1, channels)
+            return self._compute(x, (None, None, mask), residual, channels).view(shape)
         flat = None if residual is None else residual.flatten(1)
         return self._compute(x.flatten(1), given, flat, shape[-1]).view(shape)
 

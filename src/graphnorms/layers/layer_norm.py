@@ -25,7 +25,8 @@ class LayerNorm(GroupNorm):
     instead of $\sqrt{\sigma^2 + \varepsilon}$ and so gives another result than for `batch=zeros`;
     and in refusing a wrong mode in the constructor.
 
-    Shapes: `x` and the result `(nodes, channels)`; `weight` and `bias` `(channels,)`.
+    Shapes: `x` and the result `(nodes, channels)`, with `mode="node"` also `(…, channels)`, each
+    row by itself, as in torch; `weight` and `bias` `(channels,)`.
     Precision: statistics in float32 or wider; the result has the dtype of `x`.
 
     Args:
@@ -58,6 +59,7 @@ class LayerNorm(GroupNorm):
     ) -> None:
         affine = choose_affine(affine, elementwise_affine)
         super().__init__(in_channels, 1, eps, affine, mode, bias=bias, **options)
+        self.takes_rows = mode == "node"
 
     def _own_repr(self) -> str:
         return f"{self.in_channels}, affine={self.affine}, mode={self.mode}"

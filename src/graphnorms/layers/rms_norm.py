@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Any, Unpack
 
-from graphnorms.kernels.point import Over, Point
+import torch
+from torch import Tensor
+
+from graphnorms.kernels.point import Over, Point, accumulation_dtype
 from graphnorms.layers.argument_checks import choose_affine
-from graphnorms.layers.base import Norm
+from graphnorms.layers.base import Equation, Norm
 from graphnorms.layers.norm_options import KernelOptions
+from graphnorms.segments import Segments
 
 
 class RMSNorm(Norm):
@@ -22,13 +26,15 @@ class RMSNorm(Norm):
     A positive multiple of `x` gives the same result, up to $\varepsilon$; a node of zeros stays
     zero. `train()` and `eval()` agree.
 
-    Shapes: `x` and the result `(nodes, channels)`; `weight` $\gamma$ `(channels,)`. Precision:
-    the mean of squares in float32 or wider; the result has the dtype of `x`.
+    Shapes: `x` and the result `(nodes, channels)` or `(…, channels)`, each row by itself; `weight`
+    $\gamma$ `(channels,)`. Precision: the mean of squares in float32 or wider; the result has the
+    dtype of `x`.
 
     Args:
         in_channels: Number of channels.
-        eps: $\varepsilon$, in the squared unit of `x`. The default of `torch.nn.RMSNorm` is the
-            machine epsilon of the dtype of `x`.
+        eps: $\varepsilon$, in the squared unit of `x`; `None`, the default of `torch.nn.RMSNorm`,
+            for the machine epsilon of the dtype of the statistics: that of float64 for a float64
+            `x`, else that of float32.
         affine: Whether to learn $\gamma$.
         elementwise_affine: torch's name for `affine`.
         activation, dropout, device, dtype, backend: See `Norm`.
@@ -42,20 +48,31 @@ class RMSNorm(Norm):
     2e726f1) adds $\varepsilon$ outside the root.
     """
 
+    eps: Any
+
     point = Point(None, Over.CHANNELS)
+    takes_rows = True
 
     def __init__(
         self,
         in_channels: int,
-        eps: float = 1e-5,
+        eps: float | None = 1e-5,
         affine: bool = True,
         *,
         elementwise_affine: bool | None = None,
         **options: Unpack[KernelOptions],
     ) -> None:
         super().__init__(in_channels, eps=eps, **options)
+        self.eps = eps
         self.affine = choose_affine(affine, elementwise_affine)
         self._add_parameters(in_channels, options, weight=self.affine, bias=False)
+
+    def equation(self, x: Tensor, segments: Segments, channels: int) -> Equation:
+        """See `Norm`; ε depends on the dtype of x if it is None."""
+        eps = self.eps
+        if eps is None:
+            eps = torch.finfo(accumulation_dtype(x.dtype)).eps
+        return self.point, None, self.weight, None, eps
 
     def _own_repr(self) -> str:
         return f"{self.in_channels}, eps={self.eps}, affine={self.affine}"

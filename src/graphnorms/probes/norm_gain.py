@@ -33,9 +33,11 @@ class Scaling(NamedTuple):
         if known is None:
             return None
         point = module.point if isinstance(module, Norm) else CATALOG[known.kind].point
-        eps = known.settings.get("eps")
-        if point is None or point.scale is None or point.segment == "type" or eps is None:
+        eps = known.settings.get("eps", 0.0)
+        if point is None or point.scale is None or point.segment == "type" or eps == 0:
             return None
+        if eps is None:  # RMSNorm's machine epsilon
+            eps = torch.finfo(torch.float32).eps
         return cls(point, float(eps))
 
     def gain(self, module: nn.Module, x: Tensor, given: Any = None) -> tuple[Tensor, Tensor] | None:
