@@ -69,8 +69,8 @@ def _copied(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
     )
     atoms = graphs.atoms
     if atoms is not None:
-        nodes, _ = consecutive(table[0], table[2])
-        atoms = atoms.of(nodes, None if atoms.shifts is None else consecutive(table[1], table[3])[0])
+        edges = None if atoms.shifts is None else consecutive(table[1], table[3])[0]
+        atoms = atoms.of(consecutive(table[0], table[2])[0], edges)
     return _assembled(
         graphs,
         made.x,

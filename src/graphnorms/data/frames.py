@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -111,6 +112,9 @@ class Frames:
     def _check(self) -> None:
         """Refuse arrays of other shapes, and numbers that are not finite."""
         frames, atoms = len(self.ptr) - 1, len(self.z)
+        empty = np.flatnonzero(np.diff(self.ptr) < 1)
+        if len(empty):
+            raise DatasetError(f"frame {empty[0]} (from 0) has no atoms")
         shapes: dict[str, tuple[NDArray[Any] | None, tuple[int, ...]]] = {
             "z": (self.z, (atoms,)),
             "pos": (self.pos, (atoms, 3)),
@@ -127,10 +131,10 @@ class Frames:
             wrong = np.flatnonzero(~np.isfinite(given.reshape(len(given), -1)).all(1))
             if len(wrong):
                 row = int(wrong[0])
-                what = f"{name} of {self._place(row)}" if expected[0] == atoms else name
-                where = "" if expected[0] == atoms else f" of frame {row} (from 0)"
-                raise DatasetError(f"{what}{where} is not finite")
-        if atoms and not (1 <= self.z.min() and self.z.max() < len(SYMBOLS)):
+                by_atom = name in ("z", "pos", "forces")
+                where = self._place(row) if by_atom else f"frame {row} (from 0)"
+                raise DatasetError(f"{name} of {where}: expected finite numbers")
+        if atoms and not (self.z.min() >= 1 and self.z.max() < len(SYMBOLS)):
             wrong = np.flatnonzero((self.z < 1) | (self.z >= len(SYMBOLS)))
             raise DatasetError(
                 f"{self._place(int(wrong[0]))} has the atomic number {int(self.z[wrong[0]])}, "
@@ -186,7 +190,10 @@ class Frames:
         same = np.flatnonzero(~vectors.any(1))
         if len(same):
             first, second = int(targets[same[0]]), int(sources[same[0]])
-            raise DatasetError(f"{self._place(first)} and {self._place(second)} are at one place")
+            begin = int(self.ptr[np.searchsorted(self.ptr, first, side="right") - 1])
+            raise DatasetError(
+                f"{self._place(first)} lies where atom {second - begin} does; expected atoms apart"
+            )
 
 
 def _near_pairs(pos: NDArray[Any], ptr: NDArray[Any], cutoff: float) -> tuple[Integers, Integers]:
@@ -209,7 +216,7 @@ def _chunks(size: Integers) -> Iterator[tuple[int, int]]:
     """Divide atoms into runs whose pairs fit into memory."""
     part = (np.cumsum(size) - 1) // _PAIRS
     bounds = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(size)]
-    return zip(bounds[:-1], bounds[1:], strict=True)
+    return itertools.pairwise(bounds)
 
 
 def _wide(values: NDArray[Any]) -> torch.Tensor:

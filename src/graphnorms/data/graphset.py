@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -270,9 +271,14 @@ class GraphSet:
         }
         return self._with(**moved, y=targets_on(x.device, self.y))
 
-    def with_targets(self, y: Tensor, task: Task | None = None) -> GraphSet:
-        """Return the same graphs with other targets and, optionally, another task."""
-        return self._with(y=targets_on(self.device, y), task=task or self.task)
+    def with_targets(
+        self, y: Tensor, task: Task | None = None, forces: Tensor | None = None
+    ) -> GraphSet:
+        """Return the same graphs with other targets and, optionally, another task or forces."""
+        changes: dict[str, Any] = {"y": targets_on(self.device, y), "task": task or self.task}
+        if forces is not None and self.atoms is not None:
+            changes["atoms"] = replace(self.atoms, forces=targets_on(self.device, forces))
+        return self._with(**changes)
 
     def with_features(self, x: Tensor, features: str) -> GraphSet:
         """Return the same graphs with other node features, and what these are in words."""

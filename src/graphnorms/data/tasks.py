@@ -35,10 +35,11 @@ class Task:
     | `"classification"` | a class, `(items,)` int64 | a logit per class |
     | `"binary"` | questions of yes or no, `(items, questions)` float32 | a logit per question |
     | `"regression"` | numbers, `(items, numbers)` float32 or float64 | a number each |
-    | `"forces"` | the energy, `(graphs, 1)` float64; the forces are in `GraphSet.atoms` | an energy;
-      the force on every atom is its negative gradient |
+    | `"forces"` | the energy, `(graphs, 1)` float64 | an energy |
 
-    A missing class is -1; a missing answer (1 for yes, 0 for no) or number is NaN.
+    A missing class is -1; a missing answer (1 for yes, 0 for no) or number is NaN. The task
+    `"forces"` has a force on every atom, too, in `GraphSet.atoms`; a model's is the negative
+    gradient of its energy.
 
     Args:
         kind: One of the above.

@@ -258,6 +258,8 @@ def _training(settings: Settings, graphs: GraphSet) -> str:
     ]
     if settings.clip is not None:
         parts.append(f"gradients clipped at {settings.clip:g}")
+    if settings.force_weight is not None:
+        parts.append(f"forces weighted {settings.force_weight:g}")
     if settings.patience is not None:
         parts.append(f"stopped after {several(settings.patience, 'epoch')} without a better score")
     return ", ".join(parts)

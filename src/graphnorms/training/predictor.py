@@ -23,6 +23,7 @@ from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.models.model_config import EDGE_MODELS
 from graphnorms.models.own import ModelFactory
 from graphnorms.segments import Segments, as_segments
+from graphnorms.training.forces import energies_and_forces
 from graphnorms.training.objective import Objective
 from graphnorms.training.trial_config import TrialConfig
 from graphnorms.training.trial_model import Factory, Model, build_for, is_own
@@ -202,11 +203,15 @@ def _features(
 def apply(model: Model, batch: GraphBatch, factors: Tensor | None = None) -> Tensor:
     """Return the outputs of a model for a batch, in the precision of the model.
 
+    Of frames of atoms these are rows of energies and forces, see `graphnorms.training.forces`.
+
     Args:
         model: The model.
         batch: The graphs.
         factors: The subgraph factors of their nodes, if known.
     """
+    if batch.atoms is not None:
+        return energies_and_forces(model, batch)
     dtype = model.dtype
     edges = batch.edge_features
     outputs: Tensor = model(

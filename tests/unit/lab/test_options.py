@@ -16,7 +16,8 @@ from graphnorms.data import load_dataset
 from graphnorms.data.readers.read_options import Reading
 from graphnorms.lab.budgets import BUDGETS
 from graphnorms.lab.compare import compare
-from graphnorms.lab.options import Options, about
+from graphnorms.lab.option_table import about
+from graphnorms.lab.options import Options
 from graphnorms.lab.repeat import command_of
 from graphnorms.lab.resolve import resolve
 from graphnorms.lab.settings import Settings
