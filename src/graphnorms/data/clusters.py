@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from graphnorms.data.feature_columns import Encoding
 from graphnorms.data.frames import Frames
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.integer_arrays import offsets
@@ -62,7 +62,7 @@ def energy_and_forces(z: Tensor, pos: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         `(clusters,)` and `(clusters, atoms, 3)`.
     """
-    kind = torch.searchsorted(torch.tensor(ELEMENTS), z)
+    kind = torch.searchsorted(torch.tensor(ELEMENTS), z.contiguous())
     offset, depth, radius, charge, bend, cosine = (
         torch.tensor(values, dtype=pos.dtype)[kind]
         for values in (OFFSETS, _DEPTH, _RADIUS, _CHARGE, _BEND, _COSINE)
@@ -109,7 +109,12 @@ def _taper(r: Tensor, reach: float) -> tuple[Tensor, Tensor]:
     return rest**3, -6 * r / reach**2 * rest.square()
 
 
-def clusters(number: int = 1000, seed: int = 0) -> GraphSet:
+def clusters(
+    number: int = 1000,
+    seed: int = 0,
+    *,
+    encoding: Encoding | None = None,
+) -> GraphSet:
     """Make clusters of 3 to 12 atoms of H, C, N and O, equally many of every size.
 
     Random positions go downhill for a few steps and are shaken by a random amount: clusters near
@@ -118,6 +123,7 @@ def clusters(number: int = 1000, seed: int = 0) -> GraphSet:
     Args:
         number: How many clusters.
         seed: Draws elements and positions.
+        encoding: The encoding of a model's input.
 
     Raises:
         ValueError: `number` is not positive.
@@ -144,9 +150,8 @@ def clusters(number: int = 1000, seed: int = 0) -> GraphSet:
         energy=torch.stack([made[place][2][row] for place, row in order]).numpy(),
         forces=forces.round(decimals=_ENERGY_DIGITS).numpy(),
     )
-    return frames.pack(
-        NAME, cutoff=CUTOFF, notes=(f"generated under a classical potential, seed {seed}",)
-    )
+    note = f"generated under a classical potential, seed {seed}"
+    return frames.pack(NAME, cutoff=CUTOFF, encoding=encoding, notes=(note,))
 
 
 def _scattered(count: int, size: int, draw: torch.Generator) -> Tensor:
@@ -177,4 +182,5 @@ def _shaken(pos: Tensor, draw: torch.Generator) -> Tensor:
     gap = _GAP * torch.rand(len(pos), 1, 1, generator=draw, dtype=torch.float64)
     gap = gap * (torch.arange(len(pos)) % _PARTED == 0).view(-1, 1, 1)
     side = (pos - pos.mean(1, keepdim=True)) @ plane > 0  # (clusters, atoms, 1)
-    return (pos + gap * side * plane.transpose(1, 2)).round(decimals=_POSITION_DIGITS)
+    pos = pos + gap * side * plane.transpose(1, 2)
+    return pos.round(decimals=_POSITION_DIGITS)

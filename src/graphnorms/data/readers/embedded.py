@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import as_file, files
 from typing import Unpack
 
@@ -14,7 +15,7 @@ from graphnorms.data.integer_arrays import offsets
 from graphnorms.data.readers.npz import read_npz
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading, ReadOptions
-from graphnorms.errors import unknown_name
+from graphnorms.errors import DatasetError, unknown_name
 
 _NAMES = ("MUTAG", "nci5k", clusters.NAME)
 
@@ -61,7 +62,12 @@ def read_embedded(
         raise unknown_name("embedded data set", name, known)
     name = known[name.lower()]
     if name == clusters.NAME:
-        return clusters.clusters()
+        if replace(reading, encoding=None) != Reading():
+            raise DatasetError(
+                f"{name} is generated with its features and targets, and takes no options of "
+                "reading; leave them out"
+            )
+        return clusters.clusters(encoding=reading.encoding)
     with as_file(files("graphnorms.data") / "files" / f"{name.lower()}.npz") as path:
         if name != "MUTAG":
             return read_npz(path, name, features, **options)

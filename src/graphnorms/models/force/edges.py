@@ -35,7 +35,8 @@ class Edges:
 
     def sums(self, x: Tensor) -> Tensor:
         """Sum `(edges, …)` over the edges of each target, `(nodes, …)`."""
-        return self.rows.sums(x.flatten(1)).unflatten(1, x.shape[1:])
+        y: Tensor = self.rows.sums(x.flatten(1)).unflatten(1, x.shape[1:])
+        return y
 
 
 @dataclass(frozen=True, slots=True)

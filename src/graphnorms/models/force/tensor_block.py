@@ -63,8 +63,8 @@ class TensorBlock(nn.Module):
     r"""Messages of all degrees from the neighbours, then products of each atom with itself.
 
     With $x_i \in \mathbb{R}^{9 \times C}$, radial networks $a_l, b_l$ of the distance, the
-    harmonics $Y$ of the direction to the neighbour, $F$ a gate and $P$ the products that commute with
-    rotations (`SelfProduct`),
+    harmonics $Y$ of the direction to the neighbour, $F$ a gate and $P$ the products that commute
+    with rotations (`SelfProduct`),
 
     $$ m_{i,l} = \textstyle\sum_j \big( a_l(d_{ij}) \odot x_{j,l}
          + b_l(d_{ij}) \odot x_{j,0} \, Y_l(u_{ij}) \big), \quad
@@ -125,4 +125,7 @@ def normalized(norm: nn.Module | None, x: Tensor, context: GraphContext) -> Tens
 
 def by_degree(x: Tensor) -> tuple[Tensor, ...]:
     """Split the components, the second dimension, by degree."""
-    return x.split([len(components_of(degree)) for degree in range(LMAX + 1)], 1)
+    parts: tuple[Tensor, ...] = x.split(
+        [len(components_of(degree)) for degree in range(LMAX + 1)], 1
+    )
+    return parts
