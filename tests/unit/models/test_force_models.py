@@ -180,11 +180,11 @@ def test_every_other_norm_runs_or_is_refused_in_words(name: str) -> None:
     always = {"adja", "united", "contra", "super", "granola", "ada", "power"}
     if name == "painn":
         assert set(refused) == always
+        assert "jump at the cutoff" in refused["adja"]
+        assert "no derivative" in refused["power"]
     else:
         assert set(refused) == set(gn.CATALOG) - set(EQUIVARIANT_NORMS)
         assert "does not commute with rotations" in refused["pair"]
-    assert "jump at the cutoff" in refused["adja"]
-    assert "no derivative" in refused["power"]
 
 
 def test_refusals() -> None:

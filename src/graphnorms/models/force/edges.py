@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.models.edge_rows import EdgeRows
+from graphnorms.models.force.unit_linear import BEHIND_SILU, UnitLinear
 from graphnorms.models.norm_slot import GraphContext, NormFactory
 from graphnorms.segments import Segments
 
@@ -35,7 +36,8 @@ class Edges:
 
     def sums(self, x: Tensor) -> Tensor:
         """Sum `(edges, …)` over the edges of each target, `(nodes, …)`."""
-        return self.rows.sums(x.flatten(1)).unflatten(1, x.shape[1:])
+        y: Tensor = self.rows.sums(x.flatten(1)).unflatten(1, x.shape[1:])
+        return y
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Reach:
     ) -> Edges:
         r"""Compute what a model needs of the edges from the positions.
 
-        The radial functions are $\sqrt{2/c} \sin(n \pi d / c) / d$, the envelope is
+        The radial functions are $\sqrt{2c} \sin(n \pi d / c) / d$, of order 1, the envelope is
         $1 - 28 u^6 + 48 u^7 - 21 u^8$ with $u = d / c$, and 0 beyond $c$.
 
         Args:
@@ -79,7 +81,7 @@ class Reach:
         unit = vector / distance
         number = torch.arange(1, self.functions + 1, device=pos.device, dtype=pos.dtype)
         radial = (number * (math.pi / self.cutoff) * distance).sin() / distance
-        radial = radial * math.sqrt(2 / self.cutoff)
+        radial = radial * math.sqrt(2 * self.cutoff)
         u = (distance / self.cutoff).clamp(max=1)
         p = _POWER
         falling = (
@@ -105,9 +107,9 @@ class RadialNet(nn.Module):
 
     def __init__(self, functions: int, hidden: int, out_channels: int, norm: NormFactory) -> None:
         super().__init__()
-        self.linear = nn.Linear(functions, hidden)
+        self.linear = UnitLinear(functions, hidden)
         self.norm = norm(hidden)
-        self.linear2 = nn.Linear(hidden, out_channels, bias=False)
+        self.linear2 = UnitLinear(hidden, out_channels, bias=False, gain=BEHIND_SILU)
 
     def forward(self, edges: Edges, context: GraphContext) -> Tensor:
         """Return the results of all edges, `(edges, out_channels)`; `context` is of edges."""

@@ -17,7 +17,6 @@ from graphnorms.models.force.harmonics import (
 )
 from graphnorms.models.force.painn import NEIGHBOURS
 from graphnorms.models.norm_slot import GraphContext
-from graphnorms.segments import Segments
 
 DegreesFactory = Callable[[int], nn.Module | None]
 """Makes the norm of features `(nodes, 9, channels)` for a number of channels; None for none."""
@@ -63,9 +62,9 @@ class Gate(nn.Module):
 class TensorBlock(nn.Module):
     r"""Messages of all degrees from the neighbours, then products of each atom with itself.
 
-    With $x_i \in \mathbb{R}^{9 \times C}$, radial networks $a_l, b_l$ of the distance, the harmonics
-    $Y$ of the direction to the neighbour, $F$ a gate and $P$ the products that commute with
-    rotations (`SelfProduct`),
+    With $x_i \in \mathbb{R}^{9 \times C}$, radial networks $a_l, b_l$ of the distance, the
+    harmonics $Y$ of the direction to the neighbour, $F$ a gate and $P$ the products that commute
+    with rotations (`SelfProduct`),
 
     $$ m_{i,l} = \textstyle\sum_j \big( a_l(d_{ij}) \odot x_{j,l}
          + b_l(d_{ij}) \odot x_{j,0} \, Y_l(u_{ij}) \big), \quad
@@ -101,8 +100,8 @@ class TensorBlock(nn.Module):
         context, of_edges = contexts
         x = x + self.gate(normalized(self.norm, self._messages(x, edges, of_edges), context))
         y = self.linear2(self.product(self.before(x)))
-        y = x + self.gate2(normalized(self.norm2, y, context))
-        return y
+        z: Tensor = x + self.gate2(normalized(self.norm2, y, context))
+        return z
 
     def _messages(self, x: Tensor, edges: Edges, of_edges: GraphContext) -> Tensor:
         weights = self.radial(edges, of_edges).unsqueeze(1).chunk(2 * LMAX + 1, 2)
@@ -126,4 +125,7 @@ def normalized(norm: nn.Module | None, x: Tensor, context: GraphContext) -> Tens
 
 def by_degree(x: Tensor) -> tuple[Tensor, ...]:
     """Split the components, the second dimension, by degree."""
-    return x.split([len(components_of(degree)) for degree in range(LMAX + 1)], 1)
+    parts: tuple[Tensor, ...] = x.split(
+        [len(components_of(degree)) for degree in range(LMAX + 1)], 1
+    )
+    return parts
