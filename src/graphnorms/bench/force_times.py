@@ -11,6 +11,7 @@ from torch import Tensor
 
 from graphnorms.bench.bench_settings import Shape
 from graphnorms.bench.contenders import LAYER_NORM, Contender, Problem, torchs_own
+from graphnorms.bench.force_training import measure_training
 from graphnorms.bench.number_checks import check_forces, of_energy_and_force
 from graphnorms.bench.results import Case
 from graphnorms.bench.session import Session, circumstances, labels
@@ -28,7 +29,7 @@ def measure(session: Session) -> Iterator[Case]:
     """Time a force step of LayerNorm and RMSNorm beside `nn.LayerNorm`, GraphNorm beside PyG's.
 
     The energy is a function of y, and the loss one of energy and force; γ, β and α get gradients
-    from the loss alone, as in training.
+    from the loss alone, as in training. At last, a training step of a whole model.
 
     Raises:
         WrongNumbersError: A layer computes something else than it should, in the second derivative
@@ -58,6 +59,7 @@ def measure(session: Session) -> Iterator[Case]:
             baseline = next((name for name in values if name.startswith("PyG ")), LAYER_NORM)
             about = {**labels(shape, dtype, threads), "statistics": where}
             yield Case(title, about, "seconds", values, (baseline,), problem.x.numel())
+    yield from measure_training(session)
 
 
 def _contenders(

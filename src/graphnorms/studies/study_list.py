@@ -29,6 +29,7 @@ TOPICS: Final = {
     "placement": "Does it matter where the norm stands?",
     "depth": "Does normalization hold over-smoothing off?",
     "bounded": "Do DyT and Derf stand in for LayerNorm, on graphs as on sequences?",
+    "forces": "Do LayerNorm and RMSNorm help models of energies and forces?",
 }
 """What each study asks, in one line."""
 

@@ -11,7 +11,7 @@ BEHIND_SILU: Final = 1.7
 
 
 class UnitLinear(nn.Linear):
-    r"""$y = W x + b$, at first with $W_{ij} \sim \mathcal{N}(0, g^2 / C)$ for $C$ inputs, and $b = 0$.
+    r"""$y = W x + b$, at first with $W_{ij} \sim \mathcal{N}(0, g^2 / C)$ for $C$ inputs, $b = 0$.
 
     torch's own initialization divides the variance by 3. A norm hides that; without one, messages
     that are multiplied by the results would begin near 0.
