@@ -20,8 +20,8 @@ from graphnorms.lab.treatments import VARIABLE
 Dataset: TypeAlias = Annotated[
     str | None,
     typer.Argument(
-        help="A bundled set (MUTAG, nci5k, clusters), a TUDataset's name, pyg:Class/name, a table of "
-        "molecules (.csv, .tsv, .parquet), frames of atoms (.xyz), a folder (TU format, OGB, "
+        help="A bundled set (MUTAG, nci5k, clusters), a TUDataset's name, pyg:Class/name, a table "
+        "of molecules (.csv, .tsv, .parquet), frames of atoms (.xyz), a folder (TU format, OGB, "
         "nodes.csv and edges.csv, GraphML), .graphml, .npz, a powerful-gnns text file, or "
         "module:factory.",
         show_default="MUTAG",

@@ -244,6 +244,11 @@ def _split_of(options: Options, protocol: str, graphs: GraphSet) -> tuple[str, i
 
 def _require_groupable(graphs: GraphSet, split: str) -> None:
     """Refuse to keep twins together where they cannot be."""
+    if graphs.atoms is not None:
+        raise ValueError(
+            "group_twins keeps isomorphic graphs in one fold, but the places of atoms tell them "
+            "apart; leave it out"
+        )
     if graphs.task.level == "node":
         raise ValueError(
             "group_twins keeps isomorphic graphs in one fold, but the task is about nodes; "
@@ -334,11 +339,11 @@ def _refuse_for_task(model: str, graphs: GraphSet) -> NoReturn:
     """Refuse a model of graphs for atoms, or one of atoms for other graphs."""
     from graphnorms.models import FORCE_MODELS, MODELS
 
+    needs = "gives no forces"
+    known: tuple[str, ...] = FORCE_MODELS
     if graphs.atoms is None:
         needs = "needs atoms with energies and forces, such as an extended-XYZ file"
         known = MODELS
-    else:
-        needs, known = "gives no forces", FORCE_MODELS
     raise ValueError(
         f"the model is {model}, which {needs}, but {graphs.name} has {graphs.task}; expected "
         f"{' or '.join(known)}"

@@ -15,7 +15,7 @@ Weighted by the last column, a mean over rows is the mean over frames.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +29,18 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = 4
 """Columns of the outputs."""
+
+
+class EnergyForces(NamedTuple):
+    """What a model predicts for frames of atoms.
+
+    Args:
+        energy: Total energies in eV, `(frames, 1)` float64.
+        forces: Forces in eV/Å, `(atoms, 3)` float64.
+    """
+
+    energy: Tensor
+    forces: Tensor
 
 
 def energies_and_forces(model: Model, batch: GraphBatch) -> Tensor:

@@ -34,6 +34,7 @@ class Metric:
             training items, which has no unit.
         least, most: The worst and the best value there can be, or the other way round.
         unit: The unit of its scores, where it is not that of the target.
+        companion: The name of the metric that is shown beside it: of forces that of energies.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Metric:
     least: float = 0.0
     most: float = math.inf
     unit: str = ""
+    companion: str = ""
 
     @property
     def has_unit(self) -> bool:
@@ -82,9 +84,11 @@ def _error(name: str, title: str, *, standardized: bool = False) -> Metric:
 
 
 def _error_of(what: str, how: str, unit: str) -> Metric:
+    beside = {"energy": "force", "force": "energy"}[what]
     return Metric(
         name=f"{what}_{how.lower()}",
-        title=f"{how} of the {what}",
+        title=f"{what} {how}",
+        companion=f"{beside}_{how.lower()}",
         higher_is_better=False,
         fraction=False,
         kinds=(FORCES,),
