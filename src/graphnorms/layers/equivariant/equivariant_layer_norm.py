@@ -78,6 +78,12 @@ class EquivariantLayerNorm(DegreesNorm):
                 in_channels, eps, affine, mode="node", backend=self.backend, **place(options)
             )
 
+    def reset_parameters(self) -> None:
+        """Set biases to 0 and all other parameters to 1."""
+        super().reset_parameters()
+        if self.degrees != _DEGREES[0]:
+            self.norm_l0.reset_parameters()
+
     def normalized(self, x: Tensor) -> Tensor:
         """See `DegreesNorm`."""
         if self.degrees == "each":

@@ -83,9 +83,22 @@ class OfDegrees(nn.Module):
         irreps = " + ".join(f"{channels}x{degree}{'eo'[degree % 2]}" for degree in range(lmax + 1))
         self.norm = layer(irreps, layout="ir_mul", **arguments)
 
-    def forward(self, x: Tensor, batch: Tensor | Segments | None = None) -> Tensor:
-        """Normalize `x`; `batch` is that of the layer."""
-        y: Tensor = self.norm(x.flatten(1), batch)
+    def reset_parameters(self) -> None:
+        """Reset the layer."""
+        self.norm.reset_parameters()
+
+    def forward(
+        self,
+        x: Tensor,
+        batch: Tensor | Segments | None = None,
+        batch_size: int | None = None,
+        *,
+        residual: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Normalize `x`; the arguments are those of `Norm.forward`."""
+        flat = None if residual is None else residual.flatten(1)
+        y: Tensor = self.norm(x.flatten(1), batch, batch_size, residual=flat, mask=mask)
         return y.view(x.shape)
 
 
