@@ -11,6 +11,7 @@ import torch
 from graphnorms.bench import equivariant_times
 from graphnorms.bench.bench_settings import Shape
 from graphnorms.bench.contenders import LAYER_NORM, Contender, Problem, torchs_own
+from graphnorms.bench.force_training import measure_training
 from graphnorms.bench.number_checks import check_forces
 from graphnorms.bench.results import Case
 from graphnorms.bench.session import Session, circumstances, labels
@@ -28,7 +29,8 @@ def measure(session: Session) -> Iterator[Case]:
     """Time a force step of LayerNorm and RMSNorm beside `nn.LayerNorm`, GraphNorm beside PyG's.
 
     The energy is a function of y, and the loss one of energy and force; γ, β and α get gradients
-    from the loss alone, as in training. Norms of features that rotate follow, beside their peers.
+    from the loss alone, as in training. Norms of features that rotate follow, beside their peers,
+    and at last a training step of a whole model.
 
     Raises:
         WrongNumbersError: A layer computes something else than it should, in the second derivative
@@ -60,6 +62,7 @@ def measure(session: Session) -> Iterator[Case]:
             yield Case(title, about, "seconds", values, (baseline,), problem.x.numel())
     if not settings.norms:
         yield from equivariant_times.measure(session, shapes[-2:])
+    yield from measure_training(session)
 
 
 def _contenders(

@@ -13,15 +13,17 @@ import typer
 
 from graphnorms.cli import completion
 from graphnorms.lab.option_kinds import Group
-from graphnorms.lab.options import Options, about
+from graphnorms.lab.option_table import about
+from graphnorms.lab.options import Options
 from graphnorms.lab.treatments import VARIABLE
 
 Dataset: TypeAlias = Annotated[
     str | None,
     typer.Argument(
-        help="A bundled set (MUTAG, nci5k), a TUDataset's name, pyg:Class/name, a table of "
-        "molecules (.csv, .tsv, .parquet), a folder (TU format, OGB, nodes.csv and edges.csv, "
-        "GraphML), .graphml, .npz, a powerful-gnns text file, or module:factory.",
+        help="A bundled set (MUTAG, nci5k, clusters), a TUDataset's name, pyg:Class/name, a table "
+        "of molecules (.csv, .tsv, .parquet), frames of atoms (.xyz), a folder (TU format, OGB, "
+        "nodes.csv and edges.csv, GraphML), .graphml, .npz, a powerful-gnns text file, or "
+        "module:factory.",
         show_default="MUTAG",
         autocompletion=completion.datasets,
     ),

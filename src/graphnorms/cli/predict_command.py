@@ -11,7 +11,7 @@ import typer
 from graphnorms import interrupts
 from graphnorms.cli import completion
 from graphnorms.cli.terminal import say, terminal
-from graphnorms.lab.options import about
+from graphnorms.lab.option_table import about
 
 
 def predict(

@@ -16,7 +16,7 @@ from graphnorms.cli import completion
 from graphnorms.cli.table_options import AsCsv, AsJson, AsLatex, AsMarkdown, chosen_format
 from graphnorms.cli.terminal import plain_table, say, terminal
 from graphnorms.errors import GraphnormsError
-from graphnorms.lab.options import about
+from graphnorms.lab.option_table import about
 from graphnorms.lab.run import CONFIG, RUNS
 
 if TYPE_CHECKING:

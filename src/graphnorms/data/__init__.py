@@ -1,8 +1,10 @@
 """Packed in-memory graph sets: readers, embedded sets, splits, and minibatches by gathers."""
 
+from graphnorms.data.atoms import Atoms
 from graphnorms.data.batch import GraphBatch
 from graphnorms.data.feature_columns import EdgeFeatures, Features
 from graphnorms.data.folds import stratified_folds
+from graphnorms.data.atom_frames import Frames
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.load import load_dataset
 from graphnorms.data.pyg_list import to_pyg
@@ -21,8 +23,10 @@ from graphnorms.data.synthetic import random_graphs
 from graphnorms.data.tasks import Task, TaskKind
 
 __all__ = [
+    "Atoms",
     "EdgeFeatures",
     "Features",
+    "Frames",
     "GraphBatch",
     "GraphSet",
     "ReadOptions",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
+from graphnorms.data.atoms import Atoms
 from graphnorms.data.onehot import OneHot
 from graphnorms.index_checks import check_integer_vector
 from graphnorms.kernels.cpu import extension, gather
@@ -38,6 +39,7 @@ class GraphBatch:
     segments: Segments
     adjacency: Adjacency
     edge_features: Tensor | None = None
+    atoms: Atoms | None = None
 
     @property
     def num_graphs(self) -> int:
@@ -65,6 +67,10 @@ def _copied(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
         (graphs.edge_ptr, graphs.edge_index),
         None if graphs.symmetric else (graphs.transpose_ptr, graphs.transpose_index),
     )
+    atoms = graphs.atoms
+    if atoms is not None:
+        edges = None if atoms.shifts is None else consecutive(table[1], table[3])[0]
+        atoms = atoms.of(consecutive(table[0], table[2])[0], edges)
     return _assembled(
         graphs,
         made.x,
@@ -73,6 +79,7 @@ def _copied(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
         (*made.edges, *(made.transpose or ())),
         # First edges, numbers of edges.
         None if graphs.kept_edge_features is None else consecutive(table[1], table[3]),
+        atoms,
     )
 
 
@@ -94,6 +101,7 @@ def _gathered(graphs: GraphSet, plan: GatherPlan) -> GraphBatch:
         Segments(plan.ptr, None, plan.num_nodes, longest=plan.longest, index=graph_of_node),
         tuple(edges),
         moved,
+        None if graphs.atoms is None else graphs.atoms.of(nodes, places),
     )
 
 
@@ -104,6 +112,7 @@ def _assembled(
     segments: Segments,
     edges: tuple[Tensor, ...],
     moved: tuple[Tensor, Tensor] | None,
+    atoms: Atoms | None,
 ) -> GraphBatch:
     """Assemble the minibatch.
 
@@ -113,6 +122,7 @@ def _assembled(
         edges: The CSR pair of the edges, followed by that of the transpose if there is one.
         moved: The positions of the edges in the set, and their differences to those in the batch;
             only for a set with edge features.
+        atoms: The gathered atoms, if the nodes are atoms.
     """
     edge_features, order = None, None
     if moved is not None and graphs.kept_edge_features is not None:
@@ -127,6 +137,7 @@ def _assembled(
         segments=segments,
         adjacency=Adjacency(*edges, transpose_order=order, validate=False),
         edge_features=edge_features,
+        atoms=atoms,
     )
 
 

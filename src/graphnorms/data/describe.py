@@ -57,6 +57,9 @@ def _targets(graphs: GraphSet) -> str:
             details += f", {1 - answers / y.numel():.1%} of the answers missing"
     else:
         details = _numbers(graphs)
+    if graphs.atoms is not None:
+        size = float(graphs.atoms.forces.square().mean().sqrt())
+        details += f"; forces: root mean square {size:.4g}"
     unknown = graphs.num_items - int(graphs.known.sum())
     left_out = f"; {count(unknown, task.level)} without a target" if unknown else ""
     return f"task: {task} ({details}){left_out}"

@@ -30,6 +30,10 @@ def fingerprint_of(graphs: GraphSet) -> str:
         _add_features(digest, ";edge features", graphs.kept_edge_features)
     if graphs.split is not None:
         _add(digest, ";split", graphs.split)
+    if (atoms := graphs.atoms) is not None:
+        digest.update(f";cutoff{atoms.cutoff!r}".encode())
+        for name, tensor in atoms.tensors().items():
+            _add(digest, f";{name}", tensor)
     return digest.hexdigest()[:16]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
+from graphnorms.data.atoms import Atoms
 from graphnorms.data.batch import GatherTable, GraphBatch, dense, form_batch, gather_edges
 from graphnorms.data.describe import describe
 from graphnorms.data.feature_columns import Columns
@@ -62,6 +64,7 @@ class GraphSet:
         metric: Name of the official metric of the set, if it has one.
         source_rows: Row of each graph in its file, `(graphs,)`, if rows were left out.
         notes: Remarks for the user on how the set was made.
+        atoms: The nodes as atoms in space, with the forces on them, for the task `"forces"`.
         transpose_ptr, transpose_index: The same edges by source; omit both for symmetric graphs.
         validate: Whether to check the contents of the tensors, including symmetry.
 
@@ -90,6 +93,7 @@ class GraphSet:
         transpose_ptr: Tensor | None = None,
         transpose_index: Tensor | None = None,
         notes: Sequence[str] = (),
+        atoms: Atoms | None = None,
         validate: bool = True,
     ) -> None:
         if (transpose_ptr is None) != (transpose_index is None):
@@ -115,6 +119,7 @@ class GraphSet:
         self.metric = metric
         self.source_rows = source_rows
         self.notes = tuple(notes)
+        self.atoms = atoms
         if validate:
             check_graph_set(self)
 
@@ -208,7 +213,7 @@ class GraphSet:
     @cached_property
     def same_inputs(self) -> bool:
         """Whether all graphs are equal except for their targets, so that nothing can be learned."""
-        if len(self) < 2 or self.task.level == "node":
+        if len(self) < 2 or self.task.level == "node" or self.atoms is not None:
             return False
         x, edges = self.kept_x, self.kept_edge_features
         parts = [
@@ -262,13 +267,18 @@ class GraphSet:
         moved = {
             name: value.to(device)
             for name, value in self._arguments().items()
-            if isinstance(value, Tensor | OneHot) and name != "y"
+            if isinstance(value, Tensor | OneHot | Atoms) and name != "y"
         }
         return self._with(**moved, y=targets_on(x.device, self.y))
 
-    def with_targets(self, y: Tensor, task: Task | None = None) -> GraphSet:
-        """Return the same graphs with other targets and, optionally, another task."""
-        return self._with(y=targets_on(self.device, y), task=task or self.task)
+    def with_targets(
+        self, y: Tensor, task: Task | None = None, forces: Tensor | None = None
+    ) -> GraphSet:
+        """Return the same graphs with other targets and, optionally, another task or forces."""
+        changes: dict[str, Any] = {"y": targets_on(self.device, y), "task": task or self.task}
+        if forces is not None and self.atoms is not None:
+            changes["atoms"] = replace(self.atoms, forces=targets_on(self.device, forces))
+        return self._with(**changes)
 
     def with_features(self, x: Tensor, features: str) -> GraphSet:
         """Return the same graphs with other node features, and what these are in words."""
@@ -292,6 +302,7 @@ class GraphSet:
         ]
         transpose_ptr, transpose_index = (None, None) if self.symmetric else edges[1]
         edge_features, rows = self.kept_edge_features, self.source_rows
+        atoms = None if self.atoms is None else self.atoms.of(nodes, places)
         return self._with(
             x=self.kept_x.index_select(0, nodes),
             ptr=plan.ptr,
@@ -303,6 +314,7 @@ class GraphSet:
             edge_features=None if edge_features is None else edge_features.index_select(0, places),
             split=None if self.split is None else self.split.index_select(0, items),
             source_rows=None if rows is None else rows.index_select(0, plan.graph_ids),
+            atoms=atoms,
         )
 
     def node_ids(self, graph_ids: Tensor | Sequence[int]) -> Tensor:
@@ -393,6 +405,7 @@ class GraphSet:
             "metric": self.metric,
             "source_rows": self.source_rows,
             "notes": self.notes,
+            "atoms": self.atoms,
         }
 
 

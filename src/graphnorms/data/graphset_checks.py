@@ -9,6 +9,7 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.data.onehot import OneHot
+from graphnorms.data.tasks import FORCES
 from graphnorms.data.text_format import count
 
 if TYPE_CHECKING:
@@ -53,6 +54,25 @@ def check_graph_set(graphs: GraphSet) -> None:
     if (split := graphs.split) is not None:
         check_tensor("split", split, torch.int8, 2 if split.dim() == 2 else 1)
         check_split(split, graphs.num_items)
+    _check_atoms(graphs)
+
+
+def _check_atoms(graphs: GraphSet) -> None:
+    """Check that a set has atoms iff its task is about forces, and a row for each of them."""
+    atoms, of_forces = graphs.atoms, graphs.task.kind == FORCES
+    if (atoms is not None) != of_forces:
+        raise ValueError(
+            f"the task is {graphs.task.kind} and atoms {'are' if atoms is not None else 'are not'} "
+            f"given; expected atoms for the task {FORCES!r}, and for no other"
+        )
+    if atoms is None:
+        return
+    if graphs.task.level != "graph" or graphs.task.outputs != 1:
+        raise ValueError(
+            f"the task has {graphs.task.outputs} targets of each {graphs.task.level}, expected one "
+            "energy of each graph"
+        )
+    atoms.check(graphs.num_nodes, graphs.num_edges)
 
 
 def check_split(split: Tensor, items: int) -> None:
@@ -81,7 +101,7 @@ def _check_targets(graphs: GraphSet) -> None:
                 f"{task.outputs} classes, or -1 where it is not known"
             )
     else:
-        wide = task.kind == "regression" and y.dtype == torch.float64
+        wide = task.kind == FORCES or (task.kind == "regression" and y.dtype == torch.float64)
         check_tensor("y", y, torch.float64 if wide else torch.float32, 2)
         if y.shape[1] != task.outputs:
             raise ValueError(

@@ -49,8 +49,9 @@ def load_dataset(
             - a folder: in TU format (see `read_tu`), of OGB (`read_ogb`), with `nodes.csv` and
               `edges.csv` (`read_node_table`), or of GraphML files (`read_graphml`);
             - a file: a table of molecules (`read_molecules`), a table of nodes with the option
-              `edges` (`read_node_table`), a Parquet file of graphs (`read_packed`), GraphML, `.npz`
-              (`read_npz`), or a powerful-gnns text file;
+              `edges` (`read_node_table`), frames of atoms in extended XYZ (`read_extended_xyz`), a
+              Parquet file of graphs (`read_packed`), GraphML, `.npz` (`read_npz`), or a
+              powerful-gnns text file;
             - `module:factory`, see `call_factory`;
             - the name of a set of the TU collection, see `read_collection`.
         features: The policy for node features, see `node_columns`.

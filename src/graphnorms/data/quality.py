@@ -69,8 +69,8 @@ class Quality:
         columns, constant: Numbers of all and of constant columns of the node features.
         classes: Items of each class; empty for other tasks.
         missing: Numbers of items without a target by target, if not 0; for classes under `""`.
-        twins: Isomorphic graphs, including features; None in node-level tasks.
-        structure: Isomorphic graphs, without features.
+        twins: Isomorphic graphs, including features; None in node-level tasks and of atoms.
+        structure: Isomorphic graphs, without features; likewise.
         alike: Items that message passing of any depth cannot distinguish.
         undecided: Numbers of items for which the search was too expensive, with features and
             without.
@@ -106,7 +106,7 @@ class Groups:
     """Groups of equal items, `(items,)` each.
 
     Args:
-        twins, structure: See `Quality`; None in node-level tasks.
+        twins, structure: See `Quality`; None in node-level tasks and of atoms.
         alike: See `Quality`.
         undecided: See `Quality`.
     """
@@ -119,6 +119,8 @@ class Groups:
     @classmethod
     def of(cls, graphs: GraphSet) -> Groups:
         """Find the groups of a set."""
+        if graphs.atoms is not None:  # their places tell apart what is isomorphic
+            return cls(twins=None, structure=None, alike=np.arange(len(graphs)))
         if graphs.task.level == "node":
             colours = node_colours(graphs)
             if colours is None:

@@ -16,6 +16,8 @@ from graphnorms.errors import DatasetError, unknown_name
 from graphnorms.kernels.point import widest_float
 
 KINDS: Final = ("classification", "binary", "regression")
+FORCES: Final = "forces"
+"""The kind of the task of atoms, which no reader of other graphs can be asked for."""
 LEVELS: Final = ("graph", "node")
 
 TaskKind = Literal["auto", "classification", "binary", "regression"]
@@ -33,8 +35,11 @@ class Task:
     | `"classification"` | a class, `(items,)` int64 | a logit per class |
     | `"binary"` | questions of yes or no, `(items, questions)` float32 | a logit per question |
     | `"regression"` | numbers, `(items, numbers)` float32 or float64 | a number each |
+    | `"forces"` | the energy, `(graphs, 1)` float64 | an energy |
 
-    A missing class is -1; a missing answer (1 for yes, 0 for no) or number is NaN.
+    A missing class is -1; a missing answer (1 for yes, 0 for no) or number is NaN. The task
+    `"forces"` has a force on every atom, too, in `GraphSet.atoms`; a model's is the negative
+    gradient of its energy.
 
     Args:
         kind: One of the above.
@@ -52,7 +57,10 @@ class Task:
     unit: str = ""
 
     def __post_init__(self) -> None:
-        for what, given, known in (("task", self.kind, KINDS), ("level", self.level, LEVELS)):
+        for what, given, known in (
+            ("task", self.kind, (*KINDS, FORCES)),
+            ("level", self.level, LEVELS),
+        ):
             if given not in known:
                 raise unknown_name(what, given, known)
         if not self.targets:
@@ -70,6 +78,8 @@ class Task:
         if self.kind == "binary":
             few = "yes or no" if count == 1 else f"{count} questions of yes or no"
             return f"{self.level} classification, {few}"
+        if self.kind == FORCES:
+            return f"energies in {self.unit} and forces in {self.unit}/Å"
         number = "a number" if count == 1 else f"{count} numbers"
         return f"{self.level} regression, {number}{f' in {self.unit}' if self.unit else ''}"
 

@@ -90,6 +90,11 @@ def advise(dataset: Dataset, options: Options) -> Advice:
         ValueError: The graphs cannot be read, a choice is not possible, or a model cannot be built.
     """
     plan, _ = prepare(dataset, replace(options, norms=",".join(considered())))
+    if plan.dataset.atoms is not None:
+        raise ValueError(
+            f"{plan.dataset.name} has {plan.dataset.task}, and the rules of choose are about graphs "
+            "without atoms; compare norms instead"
+        )
     of_norms, failing = _probed(plan)
     facts = _facts(plan)
     found = choices(facts, of_norms)

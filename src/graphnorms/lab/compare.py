@@ -62,6 +62,7 @@ def compare(
     smiles: str | None = None,
     target: str | None = None,
     edges: str | None = None,
+    cutoff: float | None = None,
     root: str | None = None,
     split_file: str | None = None,
     metric: str | None = None,
@@ -80,6 +81,7 @@ def compare(
     warmup: int | None = None,
     weight_decay: float | None = None,
     clip: float | None = None,
+    force_weight: float | None = None,
     patience: int | None = None,
     batch_size: int | None = None,
     num_neighbors: int | Sequence[int] | None = None,
@@ -109,10 +111,11 @@ def compare(
     with another margin judges the same trials again.
 
     Args:
-        dataset: Name of an embedded set (MUTAG, the default, or nci5k), of a TUDataset, or of any
-            data set of PyG (`"pyg:Planetoid/Cora"`); a path, such as a table of molecules, a folder
-            in TU format or of OGB, see `graphnorms.load_dataset`; `"module:factory"`, a `GraphSet`,
-            a sequence of PyG `Data` or a PyG or OGB data set, or NetworkX graphs.
+        dataset: Name of an embedded set (MUTAG, the default, nci5k or clusters), of a TUDataset, or
+            of any data set of PyG (`"pyg:Planetoid/Cora"`); a path, such as a table of molecules,
+            frames of atoms with energies and forces in extended XYZ (`.xyz`), a folder in TU format
+            or of OGB, see `graphnorms.load_dataset`; `"module:factory"`, a `GraphSet`, a sequence
+            of PyG `Data` or a PyG or OGB data set, or NetworkX graphs.
         norms: Normalizations as a list of texts, or as one text with commas: catalogue names (see
             `graphnorms.CATALOG`), with arguments after a colon as in `"pair:scale=2"`. Your own
             norm is `"module:function"`, with arguments after a second colon, or in a list the class
@@ -131,9 +134,10 @@ def compare(
         budget: `"quick"` (default), `"standard"` or `"full"`: learning rates, epochs, seeds.
         model: `"gin"`, `"gine"` (with edge features), `"gcn"`, `"sage"`, `"gat"`, `"gatedgcn"` or
             `"gps"`, see `graphnorms.models.ModelConfig`; default: gine where edges have features,
-            else gin; gcn for nodes. Or your own model: a function or class that makes it,
-            or `"module:function"`; see `graphnorms.models.build_own`. A LightningModule is trained
-            by a Trainer of Lightning with its own steps and optimizers; see
+            else gin; gcn for nodes. For energies and forces `"painn"` (default) or `"equivariant"`,
+            see `graphnorms.models.ForceModelConfig`. Or your own model: a function or class that
+            makes it, or `"module:function"`; see `graphnorms.models.build_own`. A LightningModule
+            is trained by a Trainer of Lightning with its own steps and optimizers; see
             `graphnorms.training.lightning_trial`.
         trial: Your own training in place of the lab's: a function `train(norm, split, seed,
             report)`, or `"module:function"`, that trains however it likes and returns the score;
@@ -146,7 +150,8 @@ def compare(
             `"after-norm"` or `"before-norm"`; or how: `"rezero"` or `"deepnorm"`. The parts of
             gps always have a sum.
         edge_norm: The norm of gatedgcn's edges: `"same"` as of the nodes (default), `"none"`, or
-            the text of a norm, which all norms compared then share.
+            the text of a norm, which all norms compared then share. Of painn and equivariant
+            that of the network of their radial functions, by default none.
         qk_norm: The norm of gps's queries and keys: `"none"` (default), `"layer"`, `"rms"` or
             `"l2"`.
         heads: Attention heads of gat and gps; default 4.
@@ -164,15 +169,17 @@ def compare(
         drop_rare: Leave out classes of fewer items than this.
         smiles: The column of SMILES in a table of molecules; default: guessed, and told.
         target: What is predicted: columns of a table, separated by commas, or attributes of
-            NetworkX graphs; default: guessed, and told.
+            NetworkX graphs; of extended XYZ the names of energy and forces, such as
+            `"REF_energy,REF_forces"`; default: guessed, and told.
         edges: The table of edges, for a table of the nodes of one graph.
+        cutoff: Radius in Å within which the atoms of an extended-XYZ file are joined; default 5.
         root: The folder of the data sets of PyG, also for downloads; default `data`.
         split_file: A file with one or several splits, see `graphnorms.data.read_split_file`; for
             the protocol `"split"`.
         metric: The score compared, see `graphnorms.training.METRICS`; default: the official metric
-            of a public set, or accuracy, ROC-AUC
-            or MAE, by the task; of several numbers the mean of MAE/σ. Of your own training any
-            value with its direction: `"f1:max"`, `"val_loss:min"`.
+            of a public set, or accuracy, ROC-AUC or MAE, by the task (of energies and forces that
+            of the forces); of several numbers the mean of MAE/σ. Of your own training any value
+            with its direction: `"f1:max"`, `"val_loss:min"`.
         split: `"given"`, `"random"`, or for molecules with SMILES `"scaffold:hashed"` or another
             rule of `graphnorms.data.ScaffoldSplit`; asks for the protocol `"split"`.
         folds: Folds of a cross-validation; default 10, or as many as it takes to judge so many
@@ -202,6 +209,8 @@ def compare(
         weight_decay: The L2 penalty; of `"adamw"` the decay apart from the gradient, by default
             0.01. It applies to all parameters, those of norms as well, as torch does.
         clip: Largest norm of the gradient of all parameters; a longer one is shortened to it.
+        force_weight: Weight of the mean squared error of forces in the loss, beside that of the
+            energy per atom; default 10. See `graphnorms.training.force_objective.ForceObjective`.
         patience: End a trial after so many epochs without a better validation score. Not for the
             protocol `"paper"`, which chooses one epoch for all folds.
         batch_size: Graphs in a minibatch.

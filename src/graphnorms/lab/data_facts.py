@@ -68,7 +68,7 @@ class Facts:
         ceilings: The best score that is possible, on all items: by `"twins"` of any model, which
             must treat isomorphic graphs alike; by `"structure"` of one that does not see the
             features; by `"alike"` of message passing. Without an entry where the nodes have the
-            targets, whom twins of graphs do not concern.
+            targets, whom twins of graphs do not concern, and of atoms.
         tested: Graphs tested in all folds together.
         leaked: Of these, those with an isomorphic twin in the same fold's training part.
         baselines: Simple models.
@@ -152,7 +152,7 @@ def facts_of(
         ceilings={
             name: ceiling(graphs, group, settings.metric)
             for name in ("twins", "structure", "alike")
-            if (group := getattr(groups, name)) is not None
+            if graphs.atoms is None and (group := getattr(groups, name)) is not None
         },
         tested=tested,
         leaked=leaked,
@@ -297,6 +297,8 @@ def _predict(name: str, train: tuple[Floats, Floats], table: Floats) -> Floats:
 
 def _tables(graphs: GraphSet, names: tuple[str, ...] | None) -> dict[str, Floats]:
     """What each simple model sees of each item, `(items, columns)`."""
+    if graphs.atoms is not None:  # a table has no forces
+        return {}
     of_nodes = graphs.task.level == "node"
     makers: dict[str, Callable[[GraphSet], Floats]] = {
         **({} if of_nodes else {"size": _sizes}),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from graphnorms.data.tasks import FORCES
 from graphnorms.data.text_format import count, some
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.phrases import be, listing, percent
+from graphnorms.lab.trivial import trivial_answer
 from graphnorms.training.metrics import metric_named
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ def _missing(facts: Facts, task: Task) -> str:
 
 
 def _twins(facts: Facts, task: Task, unit: str) -> list[str]:
+    if task.kind == FORCES:
+        return []
     it = facts.quality
     items, noun = (it.nodes if it.twins is None else it.graphs), task.level
     kinds: list[tuple[str, Likeness | None, str, str]] = [
@@ -137,9 +141,11 @@ def _simple(facts: Facts, task: Task, unit: str) -> str:
     metric = metric_named(facts.metric)
     first = facts.baselines[0].score
     scale = Scale.fitting(metric, first, unit)
-    constant = {"classification": "most frequent class", "binary": "one answer for all"}.get(
-        task.kind, f"{'median' if facts.metric.endswith('mae') else 'mean'} target"
-    )
+    constant = {
+        "classification": "most frequent class",
+        "binary": "one answer for all",
+        FORCES: trivial_answer(metric),
+    }.get(task.kind, f"{'median' if facts.metric.endswith('mae') else 'mean'} target")
     scores = listing(
         f"{_SIMPLE.get(each.name, constant)} {scale.score(each.score)}" for each in facts.baselines
     )

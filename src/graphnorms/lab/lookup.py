@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.errors import unknown_name
 from graphnorms.lab.option_kinds import BASELINE, DEFAULT_NORM, DEFAULT_NORMS
-from graphnorms.lab.options import Options, about
+from graphnorms.lab.option_table import about
+from graphnorms.lab.options import Options
 from graphnorms.lab.phrases import listing
 from graphnorms.lab.treatments import check_vary
 from graphnorms.training.trial_config import LAB_TRAINS
@@ -140,17 +141,18 @@ def found_model(model: Any) -> Any:
     Raises:
         ValueError: It is not known or not found.
     """
-    from graphnorms.models import MODELS, ModelFactory
+    from graphnorms.models import FORCE_MODELS, MODELS, ModelFactory
     from graphnorms.user_code import as_spec, is_spec
 
     if not isinstance(model, str):
         return _or_lightning(ModelFactory.of(model)) if callable(model) else model
-    if model in MODELS:
+    known = (*MODELS, *FORCE_MODELS)
+    if model in known:
         return model
     model = as_spec(model)
     if not is_spec(model):
         raise ValueError(
-            f"{unknown_name('model', model, MODELS)}; one of your own is module:function"
+            f"{unknown_name('model', model, known)}; one of your own is module:function"
         )
     return _or_lightning(ModelFactory.of(model))
 

@@ -37,7 +37,7 @@ class Scale:
         """
         if metric.fraction:
             return cls(metric=metric)
-        unit = unit if metric.has_unit else ""
+        unit = metric.unit or (unit if metric.has_unit else "")
         if metric.most == 1 or not reference or not math.isfinite(reference):
             return cls(metric=metric, unit=unit, decimals=DIGITS)
         decimals = DIGITS - 1 - math.floor(math.log10(abs(reference)))

@@ -44,6 +44,7 @@ NEIGHBOURS: Final = list_of(
 METRIC_NAMES: Final = (
     *("accuracy", "balanced_accuracy", "macro_f1", "mcc", "roc_auc", "average_precision"),
     *("mae", "rmse", "std_mae", "std_rmse", "r2"),
+    *("energy_mae", "force_mae", "energy_rmse", "force_rmse"),
 )
 """The names in `graphnorms.training.METRICS`, without loading torch."""
 

@@ -21,15 +21,18 @@ def dataset_title(dataset: str) -> str:
     path = Path(dataset)
     if path.name in _LAYOUT and path.parent.name:
         path = path.parent
-    return (path.stem if path.suffix.lower() in (".npz", ".txt") else path.name) or dataset
+    return (
+        path.stem if path.suffix.lower() in (".npz", ".txt", ".xyz", ".extxyz") else path.name
+    ) or dataset
 
 
 def model_title(name: str) -> str:
     """Write the name of a model: `GIN`; the name of the user's own model stays as it is."""
     from graphnorms.models.model_config import MODELS
 
-    special = {"gatedgcn": "GatedGCN", "sage": "GraphSAGE"}
-    return special.get(name.lower(), name.upper()) if name.lower() in MODELS else name
+    special = {"gatedgcn": "GatedGCN", "sage": "GraphSAGE", "painn": "PaiNN"}
+    others = name.upper() if name.lower() in MODELS else name
+    return special.get(name.lower(), others)
 
 
 def called_by(name: Name) -> Name:

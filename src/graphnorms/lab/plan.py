@@ -88,7 +88,8 @@ class Plan:
         """Facts of the graphs for reasons; none where no trial is measured."""
         from graphnorms.lab.graph_facts import graph_facts
 
-        if self.trainer is not None or self.settings.reasons == REASONS[0]:
+        of_atoms = self.dataset.atoms is not None  # their graphs only say who is near
+        if self.trainer is not None or self.settings.reasons == REASONS[0] or of_atoms:
             return {}
         gcn = self.settings.shared_architecture.get("name") == "gcn"
         return graph_facts(self.dataset, "gcn" if gcn else "gin")

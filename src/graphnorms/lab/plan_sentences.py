@@ -21,6 +21,7 @@ from graphnorms.lab.treatments import values_of
 from graphnorms.lab.trial_data import has_graphs
 from graphnorms.models.model_config import EDGE_MODELS, SAME
 from graphnorms.models.norm_slot import NORM_PLACES, RESIDUAL_PLACES
+from graphnorms.training.force_objective import FORCE_WEIGHT
 from graphnorms.training.metrics import logged_metric, metric_named
 
 if TYPE_CHECKING:
@@ -258,6 +259,9 @@ def _training(settings: Settings, graphs: GraphSet) -> str:
     ]
     if settings.clip is not None:
         parts.append(f"gradients clipped at {settings.clip:g}")
+    if graphs.atoms is not None:
+        weight = FORCE_WEIGHT if settings.force_weight is None else settings.force_weight
+        parts.append(f"forces weighted {weight:g}")
     if settings.patience is not None:
         parts.append(f"stopped after {several(settings.patience, 'epoch')} without a better score")
     return ", ".join(parts)
@@ -265,6 +269,10 @@ def _training(settings: Settings, graphs: GraphSet) -> str:
 
 def _form(architecture: Mapping[str, Any]) -> str:
     """Say what is special about a model: its heads, and where its norms and sums are."""
+    if "cutoff" in architecture:
+        edge_norm = architecture["edge_norm"]
+        of_edges = "" if edge_norm == "none" else f", edge norm {edge_norm}"
+        return f" (cutoff {architecture['cutoff']:g} Å{of_edges})"
     place, residual = architecture["norm_place"], architecture["residual_place"]
     parts = {
         f"norms {place}": place != NORM_PLACES[0],

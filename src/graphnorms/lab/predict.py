@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from graphnorms.data.tasks import FORCES
 from graphnorms.errors import GraphnormsError
 from graphnorms.lab.sources import Dataset, load_source
 
@@ -36,12 +37,14 @@ class Predictions:
         predictor: The model.
         graphs: The graphs.
         outputs: Probabilities of the classes, or of "yes", or numbers in the unit of the targets,
-            `(items, outputs)` float64.
+            `(items, outputs)` float64; of frames of atoms their energies.
+        forces: Of frames of atoms the forces, `(atoms, 3)` float64.
     """
 
     predictor: Predictor
     graphs: GraphSet
     outputs: Tensor
+    forces: Tensor | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -51,10 +54,14 @@ class Predictions:
         molecules the row, also where others are no molecules. Then of
         classes `prediction` and `p(CLASS)`, the probability of each; of questions each by its name,
         1 for yes, and `p(QUESTION)`, the probability of that; of numbers each by its name.
+        Of frames of atoms there is a row for each atom, counted from 0 in its frame as `node`: the
+        energy of the frame, and the force `fx`, `fy`, `fz` on the atom.
         """
         task = self.predictor.task
         chances = [f"p({name})" for name in task.targets]
         names = ["graph"] if task.level == "graph" else ["graph", "node"]
+        if self.forces is not None:
+            return ["graph", "node", *task.targets, "fx", "fy", "fz"]
         if task.kind == "classification":
             return [*names, "prediction", *chances]
         return [*names, *task.targets, *(chances if task.kind == "binary" else [])]
@@ -62,6 +69,9 @@ class Predictions:
     def rows(self) -> Iterator[list[Any]]:
         """Iterate over the items, a row each."""
         task = self.predictor.task
+        if self.forces is not None:
+            yield from self._rows_of_atoms(self.forces.tolist())
+            return
         for place, values in zip(self._places(), self.outputs.tolist(), strict=True):
             if task.kind == "classification":
                 yield [*place, task.targets[values.index(max(values))], *values]
@@ -89,6 +99,16 @@ class Predictions:
             "dataset": self.graphs.name,
             "predictions": [dict(zip(columns, row, strict=True)) for row in self.rows()],
         }
+
+    def _rows_of_atoms(self, forces: list[list[float]]) -> Iterator[list[Any]]:
+        begin = 0
+        sizes = self.graphs.ptr.diff().tolist()
+        for (graph,), (energy,), size in zip(
+            self._places(), self.outputs.tolist(), sizes, strict=True
+        ):
+            for node, force in enumerate(forces[begin : begin + size]):
+                yield [graph, node, energy, *force]
+            begin += size
 
     def _places(self) -> Iterator[list[int]]:
         rows = self.graphs.source_rows
@@ -135,7 +155,11 @@ def predict(
     graphs = _read(predictor, dataset, reading)
     _require_fit(predictor, graphs)
     with torch.no_grad(), threads(1):
-        outputs = torch.cat([predictor(graphs.batch(ids)) for ids in _parts(graphs)]).double()
+        parts = [predictor(graphs.batch(ids)) for ids in _parts(graphs)]
+    if predictor.task.kind == FORCES:
+        energy, forces = (torch.cat(each) for each in zip(*parts, strict=True))
+        return Predictions(predictor=predictor, graphs=graphs, outputs=energy, forces=forces)
+    outputs = torch.cat(parts).double()
     if predictor.task.kind == "classification":
         outputs = outputs.softmax(1)
     elif predictor.task.kind == "binary":
@@ -153,6 +177,8 @@ def _read(predictor: Predictor, dataset: Dataset, changes: Mapping[str, Any]) ->
     if wrong := changes.keys() - _CHANGED:
         raise ValueError(f"{min(wrong)} is no option of predict; expected {', '.join(_CHANGED)}")
     reading |= {name: value for name, value in changes.items() if value is not None}
+    if predictor.task.kind == FORCES:
+        reading["cutoff"] = predictor.cutoff
     encoding = predictor.encoding
     if not predictor.sees_edges:
         encoding = replace(encoding, edges=None)
@@ -166,6 +192,9 @@ def _require_fit(predictor: Predictor, graphs: GraphSet) -> None:
         GraphnormsError: They have other features, or another number of them.
     """
     encoding, model = predictor.encoding, predictor.model
+    if encoding.task.kind == FORCES or graphs.task.kind == FORCES:
+        _require_atoms(predictor, graphs)
+        return
     edges = model.edge_channels if predictor.sees_edges else 0
     parts = [("node", graphs.num_features, model.in_channels, graphs.columns, encoding.nodes)]
     if edges:
@@ -179,6 +208,25 @@ def _require_fit(predictor: Predictor, graphs: GraphSet) -> None:
                 f"the {noun} features of {graphs.name} are of {has} columns, but the model was "
                 f"trained on {had}"
             )
+
+
+def _require_atoms(predictor: Predictor, graphs: GraphSet) -> None:
+    """Refuse graphs without atoms for a model of these, and atoms for another model."""
+    if graphs.task.kind != predictor.task.kind:
+        raise GraphnormsError(
+            f"{graphs.name} has {graphs.task}, but the model was trained on {predictor.task}"
+        )
+    if graphs.columns != predictor.encoding.nodes:
+        raise GraphnormsError(
+            f"{graphs.name} has {graphs.features}, but the model was trained on "
+            f"{predictor.encoding.nodes}"
+        )
+    cutoff = predictor.cutoff
+    if graphs.atoms is not None and graphs.atoms.cutoff < cutoff:
+        raise GraphnormsError(
+            f"the cutoff of {graphs.name} is {graphs.atoms.cutoff:g} Å, expected {cutoff:g} Å or "
+            "more, as in the training"
+        )
 
 
 def _parts(graphs: GraphSet) -> Sequence[Tensor]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import GraphnormsError, unknown_name
 from graphnorms.files import replacing
-from graphnorms.lab.options import Options, about
+from graphnorms.lab.option_table import about
+from graphnorms.lab.options import Options
 
 if TYPE_CHECKING:
     from graphnorms.lab.settings import Settings

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from graphnorms.errors import is_number, unknown_name
 from graphnorms.lab.budgets import QUICK, Budget, budget_named
@@ -23,7 +23,7 @@ from graphnorms.lab.treatments import combinations, values_of
 from graphnorms.training.trial_config import LAB_TRAINS
 
 if TYPE_CHECKING:
-    from graphnorms.data import GraphSet
+    from graphnorms.data import Atoms, GraphSet
     from graphnorms.layers.own_norm import OwnNorm
     from graphnorms.models import ModelFactory
     from graphnorms.training.trainer import Trainer
@@ -41,12 +41,16 @@ _AS_GIVEN: Final = (
     "warmup",
     "weight_decay",
     "clip",
+    "force_weight",
     "patience",
     "num_neighbors",
     "margin",
     "reasons",
 )
 """Options that are settings as they are."""
+
+_FLOATS: Final = ("weight_decay", "clip", "force_weight", "margin")
+"""Of these, those that are floats: 1 and 1.0 are one setting."""
 
 
 def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
@@ -102,6 +106,11 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
     defaults = training_defaults(preset)
     split, splits = _split_of(options, protocol, graphs)
     metric = _metric(options, graphs, trainer)
+    if options.force_weight is not None and graphs.atoms is None:
+        raise ValueError(
+            f"force_weight is {options.force_weight:g}, but {graphs.name} has {graphs.task}, "
+            "without forces; leave it out"
+        )
     settings = Settings(
         dataset=dataset,
         protocol=protocol,
@@ -133,7 +142,7 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
         optimizer=optimizer,
     )
     given: dict[str, Any] = {
-        name: float(value) if name in ("weight_decay", "clip", "margin") else value
+        name: float(value) if name in _FLOATS else value
         for name in _AS_GIVEN
         if (value := getattr(options, name)) is not None
     }
@@ -181,10 +190,12 @@ def _metric(options: Options, graphs: GraphSet, trainer: Trainer | None) -> str:
 def default_model(graphs: GraphSet, preset: str = DEFAULT_PRESET) -> str:
     """Return the model when none is named: GCN for nodes, GINE for edges with features, GIN.
 
-    A preset without a GINE has a GIN for those.
+    For energies and forces it is PaiNN. A preset without a GINE has a GIN for those.
     """
     from graphnorms.models import preset_models
 
+    if graphs.atoms is not None:
+        return "painn"
     if graphs.task.level == "node":
         return "gcn"
     return "gine" if graphs.num_edge_features and "gine" in preset_models(preset) else "gin"
@@ -233,6 +244,11 @@ def _split_of(options: Options, protocol: str, graphs: GraphSet) -> tuple[str, i
 
 def _require_groupable(graphs: GraphSet, split: str) -> None:
     """Refuse to keep twins together where they cannot be."""
+    if graphs.atoms is not None:
+        raise ValueError(
+            "group_twins keeps isomorphic graphs in one fold, but the places of atoms tell them "
+            "apart; leave it out"
+        )
     if graphs.task.level == "node":
         raise ValueError(
             "group_twins keeps isomorphic graphs in one fold, but the task is about nodes; "
@@ -267,7 +283,7 @@ def _kept(norm: OwnNorm) -> dict[str, Any]:
 def _architecture(
     graphs: GraphSet, model: str | ModelFactory | Trainer, preset: str, options: Options
 ) -> dict[str, Any]:
-    from graphnorms.models import ModelFactory, OwnModelConfig
+    from graphnorms.models import FORCE_MODELS, ModelFactory, OwnModelConfig
     from graphnorms.models import preset as preset_of
 
     sizes: dict[str, Any] = {
@@ -288,6 +304,8 @@ def _architecture(
             **sizes,
         }
     if not isinstance(model, str):
+        if graphs.atoms is not None:
+            _refuse_for_task(model.name, graphs)
         for name in ("norm_place", "residual", "edge_norm", "qk_norm", "heads"):
             if getattr(options, name) is not None:
                 raise ValueError(
@@ -297,6 +315,10 @@ def _architecture(
         own = OwnModelConfig(name=model.name, source=model.source, head=graphs.task.level, **sizes)
         own.asked_of(model.function)
         return own.to_dict()
+    if (model in FORCE_MODELS) != (graphs.atoms is not None):
+        _refuse_for_task(model, graphs)
+    if graphs.atoms is not None:
+        return _force_architecture(graphs.atoms, model, options)
     has_labels = graphs.features not in ("one-hot degree", "constant")
     changes: dict[str, Any] = {"head": graphs.task.level, **sizes}
     for name in ("norm_place", "edge_norm", "qk_norm", "heads"):
@@ -311,6 +333,38 @@ def _architecture(
         if options.residual != "none":
             changes["residual_place"] = options.residual
     return replace(preset_of(model, preset, node_labels=has_labels), **changes).to_dict()
+
+
+def _refuse_for_task(model: str, graphs: GraphSet) -> NoReturn:
+    """Refuse a model of graphs for atoms, or one of atoms for other graphs."""
+    from graphnorms.models import FORCE_MODELS, MODELS
+
+    needs = "gives no forces"
+    known: tuple[str, ...] = FORCE_MODELS
+    if graphs.atoms is None:
+        needs = "needs atoms with energies and forces, such as an extended-XYZ file"
+        known = MODELS
+    raise ValueError(
+        f"the model is {model}, which {needs}, but {graphs.name} has {graphs.task}; expected "
+        f"{' or '.join(known)}"
+    )
+
+
+def _force_architecture(atoms: Atoms, model: str, options: Options) -> dict[str, Any]:
+    """Return the architecture of a model of energies and forces."""
+    from graphnorms.models import ForceModelConfig
+
+    for name in ("norm_place", "residual", "qk_norm", "heads", "dropout"):
+        if (value := getattr(options, name)) is not None:
+            raise ValueError(f"{name} is {value}, which {model} does not have; leave it out")
+    if options.preset not in (None, DEFAULT_PRESET):
+        raise ValueError(f"preset is {options.preset}, which has no {model}; leave it out")
+    given: dict[str, Any] = {
+        name: value
+        for name in ("layers", "hidden", "edge_norm")
+        if (value := getattr(options, name)) is not None
+    }
+    return ForceModelConfig(name=model, cutoff=atoms.cutoff, **given).to_dict()
 
 
 def _rates(

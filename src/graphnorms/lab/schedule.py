@@ -230,6 +230,7 @@ class Schedule:
             optimizer=settings.optimizer,
             warmup=settings.warmup,
             clip=settings.clip,
+            force_weight=settings.force_weight,
             patience=settings.patience,
             num_neighbors=settings.num_neighbors,
             searched=dict(values) if settings.search else None,

@@ -28,7 +28,7 @@ from functools import cached_property
 from typing import Any, Final, Self
 
 from graphnorms.lab.option_kinds import BASELINE, MEASURED
-from graphnorms.lab.options import about
+from graphnorms.lab.option_table import about
 from graphnorms.lab.search_space import RATE, Range, count_of, ranges_of
 from graphnorms.lab.treatments import VARIABLE, Treatment, check_vary, treatments_of
 from graphnorms.lab.values import NAMES, TEXT, Kind, integer, list_of, number
@@ -56,7 +56,8 @@ _KINDS: Final[Mapping[str, Kind]] = {
 
 _LATER: Final = (
     *("own_norms", "vary", "architectures", "group_twins"),
-    *("optimizer", "warmup", "clip", "patience", "num_neighbors", "search", "proposals"),
+    *("optimizer", "warmup", "clip", "force_weight", "patience", "num_neighbors"),
+    *("search", "proposals"),
     "reasons",
 )
 """Settings that came later, and are left out of `to_dict` where they are not used."""
@@ -130,6 +131,7 @@ class Settings:
     optimizer: str = "adam"
     warmup: int = 0
     clip: float | None = None
+    force_weight: float | None = None
     patience: int | None = None
     num_neighbors: Sequence[int] | None = None
     search: dict[str, str] = field(default_factory=dict)

@@ -55,6 +55,10 @@ _ANSWERS: Mapping[str, str] = {
     "std_mae": "the median targets",
     "std_rmse": "the mean targets",
     "r2": "the mean target",
+    "energy_mae": "the energies of the elements",
+    "energy_rmse": "the energies of the elements",
+    "force_mae": "no force",
+    "force_rmse": "no force",
 }
 """What the trivial predictor answers, by metric.
 
@@ -129,6 +133,8 @@ def trivial_scores(graphs: GraphSet, metric: str, splits: Iterable[Split]) -> Tr
     in the training part is rarer in the rest, and scores below chance. A macro-F1 is at least that
     as well, for guessing has it, which names every class as often as it occurs.
     """
+    if graphs.atoms is not None:
+        return _trivial_forces(graphs, metric, splits)
     from graphnorms.training.objective import Objective
 
     y, kind = graphs.y.cpu(), graphs.task.kind
@@ -141,6 +147,29 @@ def trivial_scores(graphs: GraphSet, metric: str, splits: Iterable[Split]) -> Tr
             value = trivial_score(metric, kind, fitted, y[items], std)
             if metric == "macro_f1" or (metric == "accuracy" and kind == "classification"):
                 value = max(value, 1 / (graphs.task.outputs if kind == "classification" else 2))
+            scores.append(value if math.isfinite(value) else None)
+    return Trivial(held_out=held_out, train=train)
+
+
+def _trivial_forces(graphs: GraphSet, metric: str, splits: Iterable[Split]) -> Trivial:
+    """Score frames whose energy is that of their elements, without forces.
+
+    The energies of the elements are those that are removed before training.
+    """
+    import torch
+
+    from graphnorms.training.force_objective import objective_of
+    from graphnorms.training.minibatches import Items
+
+    held_out: list[float | None] = []
+    train: list[float | None] = []
+    for split in splits:
+        objective = objective_of(graphs, split.train)
+        prepared = objective.standardized(graphs)
+        for scores, items in ((held_out, reported_part(split)), (train, split.train)):
+            rows = Items(prepared, items).minibatch_targets
+            zeros = torch.zeros(rows.shape[0], objective.columns)
+            value = objective.judge(metric, zeros, rows).score
             scores.append(value if math.isfinite(value) else None)
     return Trivial(held_out=held_out, train=train)
 

@@ -186,9 +186,9 @@ class Norm(RunningStatistics):
         )
 
     def reset_parameters(self) -> None:
-        """Set `bias` to 0 and all other parameters to 1."""
+        """Set biases to 0 and all other parameters to 1."""
         for name, parameter in self.named_parameters(recurse=False):
-            nn.init.constant_(parameter, 0.0 if name == "bias" else 1.0)
+            nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
 
     def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
         """Normalize checked features, `(nodes, positions * channels)`."""

@@ -3,6 +3,7 @@
 from graphnorms.models.attention import Attention, Blocks
 from graphnorms.models.convolutions import GCNConv, GINConv, GINEConv, SAGEConv
 from graphnorms.models.edge_rows import EdgeRows
+from graphnorms.models.force import FORCE_MODELS, ForceModel, ForceModelConfig
 from graphnorms.models.gat import GATConv
 from graphnorms.models.gated_gcn import GatedGCNConv
 from graphnorms.models.gnn import GNN
@@ -24,12 +25,15 @@ from graphnorms.models.readout import readout
 __all__ = [
     "ACTIVATIONS",
     "EDGE_MODELS",
+    "FORCE_MODELS",
     "GNN",
     "MODELS",
     "PRESETS",
     "Attention",
     "Blocks",
     "EdgeRows",
+    "ForceModel",
+    "ForceModelConfig",
     "GATConv",
     "GCNConv",
     "GINConv",

@@ -125,7 +125,7 @@ class GNN(nn.Module):
             num_types=self.in_channels,
             condition_channels=self.in_channels,
             level=config.head,
-            activation=not config.is_blocks,
+            activation=None if config.is_blocks else "relu",
             of_edges=of_edges,
         )
 

@@ -83,7 +83,7 @@ class GraphContext:
 
 
 class NormSlot(nn.Module):
-    r"""A normalization with its ReLU and, at the end of a block, the residual sum.
+    r"""A normalization with its activation and, at the end of a block, the residual sum.
 
     `place` and `residual_place` choose among four orders:
 
@@ -103,7 +103,7 @@ class NormSlot(nn.Module):
         condition_channels: Width of the condition, for normalizations that need one.
         level: The level of the task, `"graph"` or `"node"`: SuperNorm standardizes rows for
             `"node"`.
-        activation: Whether there is a ReLU; without, `place` has no effect.
+        activation: $f$, see `Norm`; with `None`, `place` has no effect.
         of_edges: Whether the rows are edges: the context is that of `GraphContext.of_edges`.
 
     Raises:
@@ -122,7 +122,7 @@ class NormSlot(nn.Module):
         num_types: int | None = None,
         condition_channels: int | None = None,
         level: str = "graph",
-        activation: bool = True,
+        activation: str | None = "relu",
         of_edges: bool = False,
     ) -> None:
         super().__init__()
@@ -150,9 +150,11 @@ class NormSlot(nn.Module):
         if "factors" in self.needs:
             arguments["standardize_rows"] = level == "node"
         after_activation, self.sum_first = order_of(place, residual_place)
-        self.after_activation = activation and after_activation
-        if activation and not after_activation:
-            arguments["activation"] = "relu"
+        self.first: nn.Module | None = None  # the activation, where it is before the norm
+        if activation and after_activation:
+            self.first = make_activation(activation)
+        elif activation:
+            arguments["activation"] = activation
         self.norm = make_norm(norm, channels, **arguments)
 
     def forward(
@@ -171,8 +173,8 @@ class NormSlot(nn.Module):
             source: The features before the layer, for normalizations of messages.
             residual: Added to the result; has the shape of `x`.
         """
-        if self.after_activation:
-            x = x.relu()
+        if self.first is not None:
+            x = self.first(x)
         if residual is not None and self.sum_first:
             x, residual = x + residual, None
         given: dict[str, Any] = {"residual": residual}
@@ -189,7 +191,7 @@ class NormSlot(nn.Module):
 
 
 NormFactory = Callable[[int], NormSlot]
-"""Makes the normalization, with its ReLU, for a number of channels."""
+"""Makes the normalization, with its activation, for a number of channels."""
 
 
 class PlacedNorm(nn.Module):

@@ -76,6 +76,7 @@ def activation_gradient_norms(
     squares: dict[str, float] = defaultdict(float)
     tensors: list[Tensor] = []
     called = set()
+    counts = False  # a loss that holds forces differentiates the features on its way, too
 
     def receive(name: str, x: Tensor) -> None:
         called.add(name)
@@ -85,7 +86,8 @@ def activation_gradient_norms(
             )
 
         def add(gradient: Tensor, name: str = name) -> None:
-            squares[name] += _norm(gradient) ** 2
+            if counts:
+                squares[name] += _norm(gradient) ** 2
 
         # A hook sees the gradient of the features as they are now, also if they are
         # overwritten in place afterwards.
@@ -99,6 +101,7 @@ def activation_gradient_norms(
             require_called(name, name in called)
         # With the parameters, so that the backward also goes past a change in place.
         wanted = [*tensors, *at.parameters.values()]
+        counts = True
         torch.autograd.grad(value, wanted, allow_unused=True)
     return {name: math.sqrt(squares[name]) for name in names}
 

@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from graphnorms.data.tasks import FORCES
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.phrases import listing
 from graphnorms.lab.statistics import Estimate
 from graphnorms.lab.verdict_phrases import score_title
 from graphnorms.report.style import display_name
+from graphnorms.training.metrics import metric_named
 
 if TYPE_CHECKING:
     from graphnorms.lab.paired_tests import PairedTest
@@ -81,8 +83,16 @@ def of_curve(quantity: str, scale: Scale) -> str:
     part = "Training" if quantity.startswith("train") else "Validation"
     if quantity.endswith("loss"):
         unit = "nats" if scale.metric.of_classes else "target variances"
+        unit = "mean squares of the forces" if FORCES in scale.metric.kinds[:1] else unit
         return f"{part} loss ({unit})"
     return axis(f"{part} {scale.metric.title}", scale.score_unit, scale)
+
+
+def beside(verdict: Verdict) -> Scale | None:
+    """Return the scale of the metric that is shown beside the judged one, if there is one."""
+    name = verdict.scale.metric.companion
+    known = [one for row in verdict.rows if (one := dict(row.others).get(name)) is not None]
+    return Scale.fitting(metric_named(name), known[0].mean) if known else None
 
 
 def form(scale: Scale, *, signed: bool = False) -> str:

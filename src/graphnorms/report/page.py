@@ -136,6 +136,7 @@ def render_verdict(
         why=why,
         scale=scale,
         others=_others(verdict),
+        beside=_others(verdict, verdict.scale.metric.companion),
         targets=_targets(verdict),
         sentences=sentences(verdict, display_name),
         panels=by_name,
@@ -177,9 +178,17 @@ def _compared(verdict: Verdict) -> str:
     return "Normalizations" if verdict.noun == "norm" else "Treatments"
 
 
-def _others(verdict: Verdict) -> list[tuple[str, str, dict[str, tuple[str, str]]]]:
-    """Return title, unit, and by norm mean and interval of every metric that is not judged."""
-    names = dict.fromkeys(name for row in verdict.rows for name, _ in row.others)
+def _others(
+    verdict: Verdict, only: str | None = None
+) -> list[tuple[str, str, dict[str, tuple[str, str]]]]:
+    """Return title, unit, and by norm mean and interval of every metric that is not judged.
+
+    Args:
+        verdict: What was found.
+        only: The name of one metric; None for all.
+    """
+    every = dict.fromkeys(name for row in verdict.rows for name, _ in row.others)
+    names = [name for name in every if only in (None, name)]
     found = []
     for name in names:
         known = {row.norm: one for row in verdict.rows if (one := dict(row.others).get(name))}

@@ -17,7 +17,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from graphnorms.lab.options import about
+from graphnorms.lab.option_table import about
 from graphnorms.lab.treatments import VARIABLE
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.layers.factory import lookup

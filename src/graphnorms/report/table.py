@@ -120,6 +120,7 @@ def columns_of(verdict: Verdict) -> dict[str, Column]:
             lambda row: estimate_text(row.score, scale),
             lambda row: _ends_of("score", row.score),
         ),
+        **_beside(verdict),
         "difference": Column(
             f"to best{difference}",
             lambda row: _difference(row, verdict),
@@ -182,6 +183,25 @@ def columns_of(verdict: Verdict) -> dict[str, Column]:
     }
 
 
+def _beside(verdict: Verdict) -> dict[str, Column]:
+    """Return the column of the metric that is shown beside the judged one, if there is one."""
+    scale = labels.beside(verdict)
+    if scale is None:
+        return {}
+    name = scale.metric.name
+
+    def known(row: NormSummary) -> Estimate | None:
+        return dict(row.others).get(name)
+
+    return {
+        "beside": Column(
+            scale.metric.title.replace(" ", "\n"),
+            lambda row: mean_text(known(row), scale),
+            lambda row: _ends_of(name, known(row)),
+        )
+    }
+
+
 def _table(verdict: Verdict, columns: Mapping[str, Column], plain: bool) -> Table:
     table = Table(
         box=PLAIN_BOX if plain else box.SIMPLE_HEAD,
@@ -227,6 +247,9 @@ def caption_of(verdict: Verdict, columns: Container[str] | None = None) -> list[
         lines = [f"*OPTIMISTIC {what}{way}; mean of folds", "± half the 95% interval"]
     if len(" ".join(lines)) <= CAPTION_WIDTH:
         lines = [" ".join(lines)]
+    other = labels.beside(verdict)
+    if other is not None and "beside" in columns:
+        lines.append(f"{other.metric.title}: mean in {other.unit}, of the same trials, not judged")
     marks = [f"{STAR} recommended"] if verdict.recommended is not None else []
     marks += [f"chance: {trivial_name(metric)}"] if verdict.trivial is not None else []
     lines += ["; ".join(marks)] if marks else []

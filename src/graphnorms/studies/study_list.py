@@ -29,6 +29,7 @@ TOPICS: Final = {
     "placement": "Does it matter where the norm stands?",
     "depth": "Does normalization hold over-smoothing off?",
     "bounded": "Do DyT and Derf stand in for LayerNorm, on graphs as on sequences?",
+    "forces": "Do LayerNorm and RMSNorm help models of energies and forces?",
 }
 """What each study asks, in one line."""
 
@@ -59,6 +60,9 @@ LIMITS: Final = {
     "bounded": "At this size no model needs a norm: without one the transformers learn as much as "
     "with LayerNorm, so that there is little to stand in for. 160 steps are the beginning of "
     "training. Shorter runs of two other seeds were seen before the rule was written.",
+    "forces": "The models have two blocks, and 120 steps are the beginning of training; the best "
+    "rate is mostly the larger one of the two. What norms do for deep models, or in long training, "
+    "it does not say. Its worlds were run after the measurement; its rule was fixed before.",
 }
 """What limits the verdict of a study."""
 

@@ -75,10 +75,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class NormUnderTest:
-    """The layer under test: how to build it, and its further arguments."""
+    """The layer under test: how to build it, its further arguments, and components if it has."""
 
     make: MakeNorm
     given: Given
+    components: int | None = None
 
     def layer(self, channels: int, dtype: torch.dtype = torch.float64) -> nn.Module:
         """Build a layer in training mode with parameters away from 0 and 1."""
@@ -86,6 +87,8 @@ class NormUnderTest:
         layer = self.make(channels).to(dtype).train()
         if "batch" not in inspect.signature(layer.forward).parameters:
             layer = WithoutBatch(layer)
+        if self.components is not None:
+            layer = OfComponents(layer, self.components)
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for parameter in layer.parameters():
@@ -108,8 +111,8 @@ def features(rows: int, channels: int, seed: int = 0) -> Tensor:
     return torch.randn(rows, channels, generator=generator, dtype=torch.float64)
 
 
-class WithoutBatch(nn.Module):
-    """A layer that takes only features, like torch's BatchNorm."""
+class Adapter(nn.Module):
+    """A layer that is called in another way than ours."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -119,9 +122,39 @@ class WithoutBatch(nn.Module):
         """Reset the layer."""
         self.layer.reset_parameters()  # type: ignore[operator]
 
+
+class WithoutBatch(Adapter):
+    """A layer that takes only features, like torch's BatchNorm."""
+
     def forward(
         self, x: Tensor, batch: Tensor | None = None, size: int | None = None, **more: Any
     ) -> Tensor:
         """Call the layer without the batch."""
         y: Tensor = self.layer(x, **more)
         return y
+
+
+class OfComponents(Adapter):
+    """A layer of features `(nodes, components, channels)`, called with `(nodes, channels)`.
+
+    Component k of the features is theirs times ±1, ±2, ±4, …, exact in every dtype; the result is
+    the sum over components of that of the layer, each times a number such that a layer which
+    changes nothing changes nothing here, too. So every entry of the layer has a part in what is
+    checked.
+    """
+
+    def __init__(self, layer: nn.Module, components: int) -> None:
+        super().__init__(layer)
+        power = torch.arange(components) % 3
+        self.factors = (2.0**power * (1 - 2.0 * (torch.arange(components) % 2))).tolist()
+
+    def forward(
+        self, x: Tensor, batch: Tensor | None = None, size: int | None = None, **more: Any
+    ) -> Tensor:
+        """Call the layer with all components."""
+        factors = x.new_tensor(self.factors).unsqueeze(1)  # (components, 1)
+        y = self.layer(x.unsqueeze(1) * factors, batch, size, **more)
+        wide = torch.promote_types(y.dtype, torch.float32)
+        back = 1 / (len(self.factors) * factors.to(wide))
+        total: Tensor = (y.to(wide) * back).sum(1)
+        return total.to(y.dtype)

@@ -19,6 +19,7 @@ from graphnorms.data import GraphBatch, GraphSet
 from graphnorms.errors import unknown_name
 from graphnorms.layers.base import Norm
 from graphnorms.layers.traits import has_running_statistics, traits_of
+from graphnorms.models import FORCE_MODELS
 from graphnorms.models.initialize import initialize
 from graphnorms.models.readout import readout
 from graphnorms.probes.state import Snapshot
@@ -192,6 +193,11 @@ def _with_fused_relu(config: TrialConfig, factor: float) -> Mapping[str, Any] | 
     return None if own_or_block else {}
 
 
+def _of_features(config: TrialConfig, factor: float) -> Mapping[str, Any] | None:
+    """Refuse models of atoms, which have no features to change."""
+    return None if config.model.get("name") in FORCE_MODELS else {}
+
+
 def _fewer_layers(config: TrialConfig, factor: float) -> Mapping[str, Any] | None:
     layers = config.model.get("layers") or 0
     return {"model": {**config.model, "layers": SHALLOW}} if layers > SHALLOW else None
@@ -212,7 +218,9 @@ _ROWS: Final = (
     Intervention(
         name="mean-as-feature",
         given="with the means, the size and the degree of each graph given to the readout",
-        settings=lambda config, factor: {} if config.model.get("head") == "graph" else None,
+        settings=lambda config, factor: (
+            _of_features(config, factor) if config.model.get("head") == "graph" else None
+        ),
         means=True,
     ),
     Intervention(
@@ -224,6 +232,7 @@ _ROWS: Final = (
     Intervention(
         name="standardized-features",
         given="with input columns standardized by the training items",
+        settings=_of_features,
         data=standardized,
     ),
     Intervention(
@@ -240,6 +249,7 @@ _ROWS: Final = (
     Intervention(
         name="degree-features",
         given="with the degree of each node as a feature",
+        settings=_of_features,
         data=with_degrees,
     ),
     Intervention(

@@ -153,7 +153,8 @@ class Measuring:
 
         def receive(name: str, x: Tensor, y: Tensor, segments: Segments) -> None:
             gamma = parameter_of(self.norms[name], "weight")
-            found.setdefault(name, []).append(Seen.of(x, y, segments, gamma))
+            seen = Seen.of(x.detach(), y.detach(), segments, gamma)
+            found.setdefault(name, []).append(seen)
 
         with torch.no_grad():
             for batch in self._batches:
@@ -212,7 +213,7 @@ class Measuring:
 
             def receive(name: str, x: Tensor, segments: Segments = segments) -> None:
                 if x.shape[0] == segments.num_rows:
-                    found.setdefault(name, []).append(GraphMoments.of(x, segments))
+                    found.setdefault(name, []).append(GraphMoments.of(x.detach(), segments))
 
             with hooked(self.model, norms, "input", receive), torch.no_grad():
                 self._apply(batch)
@@ -274,6 +275,7 @@ class Measuring:
         def receive(name: str, x: Tensor) -> None:
             if name in sizes or x.shape[0] != segments.num_rows:
                 return
+            x = x.detach()  # forces are gradients, and record one
             sizes[name] = float(in_float64(x).square().mean().sqrt())
             if adjacency.symmetric:
                 energy = dirichlet_energy(in_float64(x), adjacency, segments, relative=True)
@@ -331,7 +333,7 @@ class Measuring:
         """The targets of the graphs, `(graphs, columns)`, classes as columns of 0 and 1."""
         if self.objective.task.level == "node":
             return None
-        y = torch.cat([batch.targets for batch in self._batches]).cpu()
+        y = torch.cat([batch.batch.y for batch in self._batches]).cpu()
         if self.objective.kind == "classification":
             ones = torch.nn.functional.one_hot(y.clamp(min=0), self.objective.task.outputs)
             return torch.where(y.unsqueeze(1) < 0, torch.nan, ones.double()).numpy()

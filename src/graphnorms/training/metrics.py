@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 
 from graphnorms.data import Task
+from graphnorms.data.atoms import ENERGY_UNIT, FORCE_UNIT
+from graphnorms.data.tasks import FORCES
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.point import in_float64
 from graphnorms.training.class_scores import OF_COUNTS, OF_ORDER, confusion
+from graphnorms.training.forces import error_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,8 @@ class Metric:
         standardized: Whether it is the mean over the targets of error / standard deviation over the
             training items, which has no unit.
         least, most: The worst and the best value there can be, or the other way round.
+        unit: The unit of its scores, where it is not that of the target.
+        companion: The name of the metric that is shown beside it: of forces that of energies.
     """
 
     name: str
@@ -40,6 +45,8 @@ class Metric:
     standardized: bool = False
     least: float = 0.0
     most: float = math.inf
+    unit: str = ""
+    companion: str = ""
 
     @property
     def has_unit(self) -> bool:
@@ -49,7 +56,7 @@ class Metric:
     @property
     def of_classes(self) -> bool:
         """Whether it scores classes or answers, and not numbers."""
-        return "regression" not in self.kinds
+        return self.kinds[0] in _CLASSES
 
     def better(self, first: float, second: float) -> bool:
         """Whether `first` is strictly better than `second`."""
@@ -73,6 +80,19 @@ def _error(name: str, title: str, *, standardized: bool = False) -> Metric:
         fraction=False,
         kinds=("regression",),
         standardized=standardized,
+    )
+
+
+def _error_of(what: str, how: str, unit: str) -> Metric:
+    beside = {"energy": "force", "force": "energy"}[what]
+    return Metric(
+        name=f"{what}_{how.lower()}",
+        title=f"{what} {how}",
+        companion=f"{beside}_{how.lower()}",
+        higher_is_better=False,
+        fraction=False,
+        kinds=(FORCES,),
+        unit=unit,
     )
 
 
@@ -106,9 +126,18 @@ METRICS: Final = {
             least=-math.inf,
             most=1.0,
         ),
+        _error_of("energy", "MAE", f"{ENERGY_UNIT}/atom"),
+        _error_of("force", "MAE", FORCE_UNIT),
+        _error_of("energy", "RMSE", f"{ENERGY_UNIT}/atom"),
+        _error_of("force", "RMSE", FORCE_UNIT),
     )
 }
-DEFAULT_METRICS: Final = {"classification": "accuracy", "binary": "roc_auc", "regression": "mae"}
+DEFAULT_METRICS: Final = {
+    "classification": "accuracy",
+    "binary": "roc_auc",
+    "regression": "mae",
+    FORCES: "force_mae",
+}
 
 
 def metric_named(name: str, kind: str | None = None) -> Metric:
@@ -148,7 +177,7 @@ def logged_metric(text: str) -> Metric | None:
         title=known.title if known else title,
         higher_is_better=direction == "max",
         fraction=known.fraction if known else False,
-        kinds=("classification", "binary", "regression"),
+        kinds=("classification", "binary", "regression", FORCES),
         least=known.least if known else -math.inf,
         most=known.most if known else math.inf,
     )
@@ -203,6 +232,9 @@ def score(
     | mae, rmse | | | one number only |
     | std_mae, std_rmse, r2 | | | mean over the numbers |
 
+    Errors of energies and forces (`energy_mae`, `force_mae`, …) take rows of atoms, see
+    `graphnorms.training.forces`.
+
     A question or a number whose score is undefined for the targets is left out of the mean.
 
     Args:
@@ -221,6 +253,8 @@ def score(
             standardized but there are several targets; or `std` is missing.
     """
     metric = metric_named(name, kind)
+    if kind == FORCES:
+        return error_of(name, outputs, targets)
     if kind == "classification":
         predicted = outputs.argmax(1)
         if name == "accuracy":

@@ -13,6 +13,7 @@ from graphnorms.data.neighbours import NeighbourSampler, sampled_batch
 from graphnorms.data.text_format import count
 from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models.initialize import derive_seed
+from graphnorms.training.forces import rows_of
 
 _EVALUATION_NODES = 1 << 16  # nodes per evaluation batch, to bound the memory
 
@@ -24,7 +25,8 @@ class Minibatch(NamedTuple):
 
     Args:
         batch: The graphs.
-        targets: The targets of their items; missing for items of another part.
+        targets: The targets of their items; missing for items of another part. For energies and
+            forces, rows of atoms, see `graphnorms.training.forces`.
         factors: The subgraph factors of the nodes, if the model uses them.
     """
 
@@ -78,6 +80,10 @@ class Items:
                 y[on_device] = self.targets
                 self._masked = y
             self.minibatch_targets = y.index_select(0, nodes)
+        elif graphs.atoms is not None:
+            nodes = graphs.node_ids(ids).to(graphs.device)
+            forces = graphs.atoms.forces.index_select(0, nodes)
+            self.minibatch_targets = rows_of(self.targets, forces, graphs.ptr.diff()[on_device])
         self.shuffled = self.graph_ids
         self.complete = not bool(_missing(self.minibatch_targets).any())
 
@@ -95,6 +101,8 @@ class Items:
             targets = self._whole.y if self._masked is None else self._masked
             return Minibatch(self._whole, targets, self._factors)
         batch = self._graphs.batch(graph_ids)
+        if batch.atoms is not None:
+            return Minibatch(batch, rows_of(batch.y, batch.atoms.forces, batch.segments.counts))
         if self._masked is None and self._factors is None:
             return Minibatch(batch, batch.y)
         nodes = self._graphs.node_ids(graph_ids)
@@ -117,7 +125,7 @@ class Items:
         Args:
             places: Which of `graph_ids`, `(graphs,)`.
         """
-        if self._graphs.task.level == "graph":
+        if self._graphs.task.level == "graph" and self._graphs.atoms is None:
             return places.to(self._graphs.device)
         sizes = self._graphs.ptr.diff()[self.graph_ids.to(self._graphs.device)]
         rows = torch.arange(int(sizes.sum()), device=sizes.device).split(sizes.tolist())

@@ -64,6 +64,11 @@ class Objective:
         return cls(task, mean, torch.where(varies, std, 1.0), varies)
 
     @property
+    def columns(self) -> int:
+        """Columns of the outputs of a model."""
+        return self.task.outputs
+
+    @property
     def deviations(self) -> Tensor | None:
         r"""$\sigma$, 0 for constant targets; `None` unless a regression."""
         if self.std is None or self._varies is None:

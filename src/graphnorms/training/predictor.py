@@ -16,13 +16,17 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.data import GraphBatch, Task
 from graphnorms.data.feature_columns import Columns, Encoding, labels_or_attributes
 from graphnorms.data.onehot import OneHot
+from graphnorms.data.tasks import FORCES
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
 from graphnorms.kernels.point import widest_float
 from graphnorms.layers.own_norm import OwnNorm
+from graphnorms.models import ForceModelConfig
 from graphnorms.models.model_config import EDGE_MODELS
 from graphnorms.models.own import ModelFactory
 from graphnorms.segments import Segments, as_segments
+from graphnorms.training.force_objective import ForceObjective
+from graphnorms.training.forces import EnergyForces, energies_and_forces, energies_of
 from graphnorms.training.objective import Objective
 from graphnorms.training.trial_config import TrialConfig
 from graphnorms.training.trial_model import Factory, Model, build_for, is_own
@@ -81,11 +85,12 @@ class Predictor(nn.Module):
         edge_index: Tensor | None = None,
         batch: Tensor | None = None,
         edge_attr: Tensor | None = None,
-    ) -> Tensor:
+    ) -> Tensor | EnergyForces:
         """Predict for the items of a batch, `(items, outputs)`.
 
         These are logits of the classes or questions, or numbers in the unit of the targets, in
-        float64 (on the host if the device has no float64).
+        float64 (on the host if the device has no float64). Of frames of atoms they are a pair of
+        energies and forces.
 
         Args:
             data: A `GraphBatch`, PyG's `Data` or `Batch`, or the features of the nodes.
@@ -95,10 +100,36 @@ class Predictor(nn.Module):
         Raises:
             ValueError: The graphs lack the features that the model was trained on.
         """
+        if self.task.kind == FORCES:
+            return self._energy_forces(data)
         widths = self.model.in_channels, self.model.edge_channels if self.sees_edges else 0
         given = as_graph_batch(data, edge_index, batch, edge_attr, self.encoding, widths)
         objective = Objective(self.task, self.mean, self.std)
         return objective.predictions(apply(self.model, given))
+
+    def _energy_forces(self, data: Any) -> EnergyForces:
+        if not isinstance(data, GraphBatch) or data.atoms is None:
+            raise ValueError(
+                f"data is a {type(data).__name__} without atoms, expected a batch of frames, such "
+                "as GraphSet.batch of an extended-XYZ file"
+            )
+        if data.atoms.cutoff < self.cutoff:
+            raise ValueError(
+                f"the cutoff of the atoms is {data.atoms.cutoff:g} Å, expected {self.cutoff:g} Å "
+                "or more, as in the training"
+            )
+        assert self.mean is not None
+        assert self.std is not None
+        objective, counts = ForceObjective(self.task, self.mean, self.std), data.segments.counts
+        rows = objective.predictions(apply(self.model, data))
+        of_elements = objective.element_energies(data.atoms.z, counts)
+        return EnergyForces(energies_of(rows, counts) + of_elements, rows[:, 1:])
+
+    @property
+    def cutoff(self) -> float:
+        """The distance in Å up to which atoms act on each other; 0 for other models."""
+        config = self.model.config
+        return config.cutoff if isinstance(config, ForceModelConfig) else 0.0
 
     @property
     def sees_edges(self) -> bool:
@@ -202,11 +233,15 @@ def _features(
 def apply(model: Model, batch: GraphBatch, factors: Tensor | None = None) -> Tensor:
     """Return the outputs of a model for a batch, in the precision of the model.
 
+    Of frames of atoms these are rows of energies and forces, see `graphnorms.training.forces`.
+
     Args:
         model: The model.
         batch: The graphs.
         factors: The subgraph factors of their nodes, if known.
     """
+    if batch.atoms is not None:
+        return energies_and_forces(model, batch)
     dtype = model.dtype
     edges = batch.edge_features
     outputs: Tensor = model(

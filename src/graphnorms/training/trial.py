@@ -15,6 +15,7 @@ from graphnorms.data.feature_columns import Encoding
 from graphnorms.layers.factory import needs_of
 from graphnorms.models.initialize import derive_seed, seed_draws
 from graphnorms.process_state import known_state
+from graphnorms.training.force_objective import objective_of
 from graphnorms.training.interventions import (
     MeansToOutputs,
     by_own_statistics,
@@ -31,7 +32,6 @@ from graphnorms.training.minibatches import (
     require_several,
     sizes_of,
 )
-from graphnorms.training.objective import Objective
 from graphnorms.training.optimizer import make_optimizer, rate_at
 from graphnorms.training.predictor import Predictor, apply
 from graphnorms.training.record import Judged, Record, TrialLog
@@ -184,7 +184,7 @@ class Training:
         self.dtype: torch.dtype = getattr(torch, config.dtype)
         split = split_items(dataset, SplitConfig(**config.split))
         require_several(split.train, dataset)
-        self.objective = Objective.of(task, dataset.y.cpu()[split.train])
+        self.objective = objective_of(dataset, split.train, config.force_weight)
         graphs = self.objective.standardized(dataset).to(self.device)
         self._intervention = intervention_of(config)
         if self._intervention.data is not None:
@@ -206,7 +206,7 @@ class Training:
         # Choosing the learning rate must not use the test items.
         tested = config.stage == "final" and split.test.shape[0] > 0
         self.test = Items(graphs, split.test, whole, known) if tested else None
-        self._require_judgeable(dataset.y.cpu()[split.validation], task.outputs)
+        self._require_judgeable(dataset.y.cpu()[split.validation])
         self._order = torch.Generator().manual_seed(derive_seed(config.seed_of_order, "order"))
         self._validation_batches = list(self.validation.minibatches())
 
@@ -333,10 +333,11 @@ class Training:
         with own, torch.no_grad():
             return torch.cat([self._apply(each) for each in batches])
 
-    def _require_judgeable(self, targets: Tensor, outputs: int) -> None:
+    def _require_judgeable(self, targets: Tensor) -> None:
         """Refuse a split on which the validation score is undefined."""
-        zeros = torch.zeros(len(self.validation), outputs, device=self.device)
-        judged = self.objective.judge(self.metric.name, zeros, self.validation.targets)
+        rows = self.validation.minibatch_targets
+        zeros = torch.zeros(rows.shape[0], self.objective.columns, device=self.device)
+        judged = self.objective.judge(self.metric.name, zeros, rows)
         if math.isnan(judged.score):
             targets = torch.unique(targets)
             are = f", which are all {targets[0]:g}" if targets.shape[0] == 1 else ""

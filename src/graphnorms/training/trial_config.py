@@ -32,6 +32,7 @@ LAB_TRAINS: Final = (
     "weight_decay",
     "batch_size",
     "clip",
+    "force_weight",
     "patience",
     "num_neighbors",
 )
@@ -91,6 +92,8 @@ class TrialConfig:
         proposal: Number of the proposal in its search; None of other trials.
         proposed_after: Hash of the outcomes that it was proposed after, see
             `graphnorms.lab.search`; None where it needed none.
+        force_weight: The weight of forces in the loss, see
+            `graphnorms.training.force_objective.ForceObjective`; None for its default.
         intervention: What is changed to test the reason for a difference, see
             `graphnorms.training.interventions`; None in the trials of a comparison.
     """
@@ -125,6 +128,7 @@ class TrialConfig:
     proposal: int | None = None
     proposed_after: str | None = None
     intervention: str | None = None
+    force_weight: float | None = None
 
     @property
     def treatment(self) -> str:
@@ -173,7 +177,7 @@ class TrialConfig:
 _LATER: Final = (
     *("order_seed", "norm_source", "varied"),
     *("optimizer", "warmup", "clip", "patience", "num_neighbors"),
-    *("searched", "proposal", "proposed_after", "intervention"),
+    *("searched", "proposal", "proposed_after", "intervention", "force_weight"),
 )
 
 

@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from graphnorms.data import GraphSet, Task
+from graphnorms.data.tasks import FORCES
 from graphnorms.layers.factory import lookup
 from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.layers.power_norm import PowerNorm
 from graphnorms.layers.spec import format_spec, parse_spec
-from graphnorms.models import GNN, ModelConfig
+from graphnorms.models import GNN, ForceModel, ForceModelConfig, ModelConfig
 from graphnorms.models.own import OwnModel, OwnModelConfig, build_own
 from graphnorms.training.trial_config import TrialConfig
 
-Model = GNN | OwnModel
+Model = GNN | OwnModel | ForceModel
 
 Factory = Callable[..., Any]
 """Makes a user-defined model."""
@@ -100,6 +101,8 @@ def build_for(
         raise ValueError(
             f"the head of the model is {model.get('head')!r}, expected {task.level!r} for {task}"
         )
+    if task.kind == FORCES:
+        return ForceModel(ForceModelConfig(**model), norm, seed=seed)
     if is_own(model):
         config = OwnModelConfig(**model)
         return build_own(

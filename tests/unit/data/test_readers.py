@@ -40,7 +40,7 @@ def names(graphs: GraphSet) -> list[str]:
 
 
 def test_embedded_mutag(mutag: GraphSet) -> None:
-    assert embedded_names() == ("MUTAG", "nci5k")
+    assert embedded_names() == ("MUTAG", "nci5k", "clusters")
     assert mutag.name == "MUTAG"
     assert (len(mutag), mutag.num_nodes, mutag.num_edges) == (188, 3371, 2 * 3721)
     assert (mutag.num_features, mutag.num_classes) == (7, 2)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from graphnorms.layers.base import Norm
 from graphnorms.layers.equivariant import (
@@ -19,6 +19,8 @@ from graphnorms.layers.equivariant import (
     IrrepsGraphNorm,
     IrrepsLayerNorm,
 )
+from graphnorms.models.force.force_norms import OfDegrees
+from graphnorms.testing import ConformanceError, check_norm
 from graphnorms.testing.tolerance import tolerance
 from tests.norms import normal, randomize
 
@@ -336,3 +338,27 @@ def test_compiled_and_exported(name: str) -> None:
     torch.testing.assert_close(compiled(x, BATCH, 4), expected)
     exported = torch.export.export(norm, (x, BATCH, 4), strict=False)
     torch.testing.assert_close(exported.module()(x, BATCH, 4), expected)
+
+
+BATTERY: dict[str, Callable[[int], nn.Module]] = {
+    "layer": lambda channels: EquivariantLayerNorm(channels, 2),
+    "layer, rest": lambda channels: EquivariantLayerNorm(channels, 2, degrees="scalars-and-rest"),
+    "rms": lambda channels: EquivariantRMSNorm(channels, 2),
+    "graph": lambda channels: OfDegrees(IrrepsGraphNorm, channels, 2),
+    "batch": lambda channels: OfDegrees(IrrepsBatchNorm, channels, 2),
+}
+
+
+@pytest.mark.parametrize("name", BATTERY)
+def test_the_battery(name: str) -> None:
+    """That of every norm, on features `(nodes, 9, channels)`; other tests compile them."""
+    check_norm(BATTERY[name], components=9, per_graph=name != "batch", skip=("compile",))
+
+
+def test_the_battery_sees_a_component_that_is_lost() -> None:
+    class Lossy(nn.Module):
+        def forward(self, x: Tensor, batch: Tensor | None = None, size: int = 0) -> Tensor:
+            return torch.where(torch.arange(9)[:, None] == 7, x.detach(), x.square())
+
+    with pytest.raises(ConformanceError, match="the first derivative is off"):
+        check_norm(lambda channels: Lossy(), components=9, skip=("state", "errors", "compile"))

@@ -52,7 +52,7 @@ def layer_of(norm: str, edge_channels: int = 0, **changes: Any) -> Any:
     where = "before-norm" if config.sums_before_norm else "after-norm"
 
     def make(channels: int) -> NormSlot:
-        return NormSlot(norm, channels, residual_place=where, activation=False)
+        return NormSlot(norm, channels, residual_place=where, activation=None)
 
     layer = GPSLayer(config, make, edge_channels)
     with torch.no_grad():

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import as_file, files
 from typing import Unpack
 
 import numpy as np
 
+from graphnorms.data import clusters
 from graphnorms.data.feature_columns import Features
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.integer_arrays import offsets
 from graphnorms.data.readers.npz import read_npz
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading, ReadOptions
-from graphnorms.errors import unknown_name
+from graphnorms.errors import DatasetError, unknown_name
 
-_NAMES = ("MUTAG", "nci5k")
+_NAMES = ("MUTAG", "nci5k", clusters.NAME)
 
 
 def embedded_names() -> tuple[str, ...]:
@@ -39,6 +41,9 @@ def read_embedded(
     and there is a scaffold split. `scripts/make_nci5k.py` made the file and documents the labels
     and the rule of the split. The data are from RDKit, BSD 3-clause; see `files/LICENSE-nci5k`.
 
+    clusters: 1000 clusters of 3 to 12 atoms of H, C, N and O with energies and forces of a
+    classical potential, generated when loaded; see `graphnorms.data.clusters`.
+
     Args:
         name: One of `embedded_names()`, in any case.
         features: The policy for node features, see `node_columns`.
@@ -56,6 +61,13 @@ def read_embedded(
     if name.lower() not in known:
         raise unknown_name("embedded data set", name, known)
     name = known[name.lower()]
+    if name == clusters.NAME:
+        if replace(reading, encoding=None) != Reading():
+            raise DatasetError(
+                f"{name} is generated with its features and targets, and takes no options of "
+                "reading; leave them out"
+            )
+        return clusters.clusters(encoding=reading.encoding)
     with as_file(files("graphnorms.data") / "files" / f"{name.lower()}.npz") as path:
         if name != "MUTAG":
             return read_npz(path, name, features, **options)

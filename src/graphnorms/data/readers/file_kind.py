@@ -11,8 +11,8 @@ from graphnorms.data.text_format import as_name
 
 ACCEPTED = (
     "a data set is a name, pyg:Class/name, a folder (TU format, OGB, nodes.csv and edges.csv, "
-    "GraphML), a table of molecules (.csv, .tsv, .parquet), .graphml, .npz, a powerful-gnns text "
-    "file (.gz or not), or module:factory"
+    "GraphML), a table of molecules (.csv, .tsv, .parquet), frames of atoms (.xyz), .graphml, "
+    ".npz, a powerful-gnns text file (.gz or not), or module:factory"
 )
 _FACTORY = "read it in a function that returns a list of PyG Data, and give module:function"
 _TABLE = "make it a table with a header, named .csv or .tsv"
@@ -58,7 +58,6 @@ _NAMES = {
     ".sdf": "molecules in SDF",
     ".mol": "a molecule",
     ".mol2": "molecules",
-    ".xyz": "atoms in XYZ",
     ".pdb": "a protein",
     ".cif": "a crystal",
     ".g6": "graphs in graph6",

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.readers import (
+    extended_xyz,
     molecules,
     networkx_graphs,
     node_tables,
@@ -121,6 +122,12 @@ FILES: Final = (
         fits=lambda path, _: networkx_graphs.is_graphml(path),
         read=networkx_graphs.read_graphml,
         takes=("target",),
+    ),
+    Kind(
+        words="an extended-XYZ file",
+        fits=lambda path, _: extended_xyz.is_extended_xyz(path),
+        read=extended_xyz.read_extended_xyz,
+        takes=("target", "cutoff"),
     ),
     Kind(
         words="an .npz file",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict, get_args
@@ -9,15 +10,16 @@ from typing import Any, Final, TypedDict, get_args
 from graphnorms.data.feature_columns import EdgeFeatures, Encoding, Features
 from graphnorms.data.scaffolds import ScaffoldSplit
 from graphnorms.data.tasks import TaskKind
-from graphnorms.errors import DatasetError, unknown_name
+from graphnorms.errors import DatasetError, is_number, unknown_name
 
-OF_TABLES: Final = ("smiles", "target", "edges")
-"""Options that name the parts of a table."""
+OF_TABLES: Final = ("smiles", "target", "edges", "cutoff")
+"""Options that name the parts of a table, or are for atoms."""
 
 _GO_WITH: Final = {
     "smiles": "a table of molecules",
-    "target": "tables and NetworkX graphs",
+    "target": "tables, NetworkX graphs and extended XYZ",
     "edges": "a table of the nodes of one graph",
+    "cutoff": "extended XYZ",
 }
 
 
@@ -35,6 +37,7 @@ class ReadOptions(TypedDict, total=False):
     smiles: str
     target: str
     edges: str
+    cutoff: float | None
     encoding: Encoding | None
 
 
@@ -61,9 +64,11 @@ class Reading:
         split_file: A file with one or several splits of the items, in place of the given ones; see
             `read_split_file`.
         smiles: Name of the column of SMILES in a table of molecules.
-        target: Names of the columns or attributes to predict, separated by commas; for tables and
-            NetworkX graphs.
+        target: Names of the columns or attributes to predict, separated by commas; for tables,
+            NetworkX graphs, and energy and forces of extended XYZ.
         edges: The table of edges, for a table of the nodes of one graph.
+        cutoff: Radius in Å within which atoms are joined; None for
+            `graphnorms.data.atom_frames.DEFAULT_CUTOFF`.
         encoding: The encoding of a model's input: features are encoded accordingly, and targets are
             neither needed nor read.
 
@@ -83,6 +88,7 @@ class Reading:
     smiles: str = ""
     target: str = ""
     edges: str = ""
+    cutoff: float | None = None
     encoding: Encoding | None = None
 
     def __post_init__(self) -> None:
@@ -106,6 +112,9 @@ class Reading:
         for name in ("split_file", "smiles", "target", "edges"):
             if not isinstance(value := getattr(self, name), str | os.PathLike):
                 raise ValueError(f"{name} is {value!r}, expected a text")
+        cutoff = self.cutoff
+        if cutoff is not None and not (is_number(cutoff) and 0 < cutoff < math.inf):
+            raise ValueError(f"cutoff is {cutoff!r}, expected a number > 0, in Å")
         if self.split_by and self.split_file:
             raise ValueError(
                 f"split_file is {str(self.split_file)!r}, and the split {self.split_by}; expected "

@@ -89,6 +89,12 @@ class EquivariantLayerNorm(DegreesNorm):
         divisors[0] = 1
         self._add_layout(cells, divisors, options, centred=True)
 
+    def reset_parameters(self) -> None:
+        """Set biases to 0 and all other parameters to 1."""
+        super().reset_parameters()
+        if self.degrees != _DEGREES[0]:
+            self.norm_l0.reset_parameters()
+
     def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None]:
         """See `DegreesNorm`."""
         weight = self.affine_weight
