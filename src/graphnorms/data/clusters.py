@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.data.feature_columns import Encoding
-from graphnorms.data.frames import Frames
+from graphnorms.data.atom_frames import Frames
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.integer_arrays import offsets
 

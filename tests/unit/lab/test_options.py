@@ -21,7 +21,7 @@ from graphnorms.lab.options import Options
 from graphnorms.lab.repeat import command_of
 from graphnorms.lab.resolve import resolve
 from graphnorms.lab.settings import Settings
-from graphnorms.models import MODELS
+from graphnorms.models import FORCE_MODELS, MODELS
 from graphnorms.models.attention import QK_NORMS
 from graphnorms.models.model_config import BLOCK_PLACES, PRESETS, RESIDUALS
 from graphnorms.models.norm_slot import NORM_PLACES
@@ -59,7 +59,7 @@ def test_the_command_line_has_every_option_with_its_help(name):
 
 
 def test_words_are_those_of_what_they_name():
-    assert set(about("model").words) == set(MODELS)
+    assert set(about("model").words) == {*MODELS, *FORCE_MODELS}
     assert set(about("preset").words) == set(PRESETS)
     assert set(about("metric").words) == set(METRICS)
     assert set(about("budget").words) == set(BUDGETS)

@@ -115,3 +115,19 @@ def test_errors() -> None:
         activation_gradient_norms(model, lambda: model[0](x).sum(), ["1"])
     with pytest.raises(ValueError, match="takes no gradient"):
         activation_gradient_norms(model, lambda: model[0](x).sum(), ["0"], side="input")
+
+
+def test_a_loss_with_a_gradient_in_it_counts_once() -> None:
+    """A loss that holds forces differentiates the features before the loss is differentiated."""
+    model = nn.Sequential(nn.Linear(2, 3, dtype=torch.float64), nn.Tanh())
+    x = torch.tensor([[0.3, -0.2], [0.1, 0.7]]).double().requires_grad_()
+
+    def loss() -> torch.Tensor:
+        (slope,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+        return slope.square().sum()
+
+    found = activation_gradient_norms(model, loss, ["0"])["0"]
+    z = model[0](x).detach().requires_grad_()
+    slope = (1 - z.tanh() ** 2) @ model[0].weight.detach()
+    (expected,) = torch.autograd.grad(slope.square().sum(), z)
+    assert found == pytest.approx(float(expected.norm()), rel=1e-12)

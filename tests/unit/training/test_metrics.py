@@ -94,8 +94,9 @@ def test_errors_of_numbers() -> None:
     ("name", "kind"), [(m.name, kind) for m in METRICS.values() for kind in m.kinds]
 )
 def test_nothing_known_is_no_number(name: str, kind: str) -> None:
-    outputs = 1 if kind == "regression" else 2
-    y = torch.full((4,), -1) if kind == "classification" else torch.full((4, outputs), torch.nan)
+    outputs = {"regression": 1, "forces": 4}.get(kind, 2)
+    columns = 5 if kind == "forces" else outputs  # and the share of the frame
+    y = torch.full((4,), -1) if kind == "classification" else torch.full((4, columns), torch.nan)
     assert math.isnan(score(name, kind, draw(4, outputs), y, torch.ones(outputs)))
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from graphnorms.data.frames import DEFAULT_CUTOFF, Frames
+from graphnorms.data.atom_frames import DEFAULT_CUTOFF, Frames
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.integer_arrays import offsets
 from graphnorms.data.readers.read_options import Reading

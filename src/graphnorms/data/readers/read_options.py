@@ -68,7 +68,7 @@ class Reading:
             NetworkX graphs, and energy and forces of extended XYZ.
         edges: The table of edges, for a table of the nodes of one graph.
         cutoff: Radius in Å within which atoms are joined; None for
-            `graphnorms.data.frames.DEFAULT_CUTOFF`.
+            `graphnorms.data.atom_frames.DEFAULT_CUTOFF`.
         encoding: The encoding of a model's input: features are encoded accordingly, and targets are
             neither needed nor read.
 
