@@ -3,9 +3,8 @@
     python scripts/measure_halving.py RECORDS.jsonl MUTAG data/PTC/PTC.txt …      # trains; goes on
     python scripts/measure_halving.py RECORDS.jsonl                               # the table alone
 
-For each data set, norm and fold, the trials that choose a rate are trained at every rate of the
-grid, at full length and at each of the shorter lengths of the halving, on the same split from the
-same seed. From these the rates follow that the grid and the halving choose. They agree if they are
+For each data set, norm and fold, the trials of the halving are trained, and those of every rate of
+the grid at full length, on the same split from the same seed. From these the rates follow that the grid and the halving choose. They agree if they are
 the same, or if the validation score of the halving's, in its trial of full length, is less than
 the margin of one point below the grid's.
 """
@@ -13,17 +12,19 @@ the margin of one point below the grid's.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from graphnorms.lab.halving import lengths, survivors
 from graphnorms.lab.learning_rate import best_rate
 from graphnorms.lab.options import Options
+from graphnorms.lab.plan import Plan
 from graphnorms.lab.prepare import prepare
-from graphnorms.training import Record, run_trial, threads
+from graphnorms.training import Record, TrialConfig, run_trial, threads
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 NORMS = ("none", "batch", "graph")
@@ -39,7 +40,7 @@ def main() -> None:
     arguments = parser.parse_args()
     records = list(read(arguments.records))
     if arguments.datasets:
-        train(arguments.records, arguments.datasets, {record.key for record in records})
+        train(arguments.records, arguments.datasets, {record.key: record for record in records})
         records = list(read(arguments.records))
     print(table(records))
 
@@ -51,21 +52,37 @@ def read(path: Path) -> Iterator[Record]:
             yield Record.from_json(line)
 
 
-def train(path: Path, datasets: Sequence[str], done: set[str]) -> None:
+def train(path: Path, datasets: Sequence[str], done: dict[str, Record]) -> None:
     """Run the trials without a record."""
     options = Options(norms=NORMS, learning_rate=RATES, protocol="nested", reasons="none")
     plans = [prepare(dataset, options)[0] for dataset in datasets]
     with path.open("a", encoding="utf-8") as file, threads(1):
         for fold in range(FOLDS):
-            for plan in plans:
-                full = plan.settings.epochs
-                for config in plan.schedule.selection(fold):
-                    for epochs in (*lengths(full, len(RATES)), full):
-                        shorter = replace(config, epochs=epochs)
-                        if shorter.key not in done:
-                            record = run_trial(shorter, plan.dataset, measured=False)
-                            file.write(record.to_json() + "\n")
-                            file.flush()
+            for plan, norm in itertools.product(plans, NORMS):
+                rates = {
+                    c.learning_rate: c for c in plan.schedule.selection(fold) if c.norm == norm
+                }
+                _train_choice(plan, rates, done, file)
+
+
+def _train_choice(
+    plan: Plan, rates: Mapping[float, TrialConfig], done: dict[str, Record], file: IO[str]
+) -> None:
+    """Run the trials of one choice: those of the halving, and of the whole grid."""
+
+    def outcome(rate: float, epochs: int) -> Record:
+        config = replace(rates[rate], epochs=epochs)
+        if config.key not in done:
+            done[config.key] = run_trial(config, plan.dataset, measured=False)
+            file.write(done[config.key].to_json() + "\n")
+            file.flush()
+        return done[config.key]
+
+    left = list(rates)
+    for epochs in lengths(plan.settings.epochs, len(rates)):
+        left = survivors([outcome(rate, epochs) for rate in left])
+    for rate in rates:
+        outcome(rate, plan.settings.epochs)
 
 
 def table(records: Sequence[Record]) -> str:
@@ -74,8 +91,8 @@ def table(records: Sequence[Record]) -> str:
     for record in records:
         config = record.config
         places[config["dataset"]][config["norm"], config["split"]["fold"]].append(record)
-    lines = ["| data | choices | same rate | same or within a point | epochs |", "|---|" * 1]
-    lines[1] = "|---|---|---|---|---|"
+    lines = ["| data | choices | same rate | same or within a point | epochs |"]
+    lines.append("|---|---|---|---|---|")
     total = [0, 0, 0]
     for dataset, choices in places.items():
         counts, share = [0, 0, 0], 0.0
