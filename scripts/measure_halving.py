@@ -4,9 +4,9 @@
     python scripts/measure_halving.py RECORDS.jsonl                               # the table alone
 
 For each data set, norm and fold, the trials of the halving are trained, and those of every rate of
-the grid at full length, on the same split from the same seed. From these the rates follow that the grid and the halving choose. They agree if they are
-the same, or if the validation score of the halving's, in its trial of full length, is less than
-the margin of one point below the grid's.
+the grid at full length, on the same split from the same seed. From these the rates follow that the
+grid and the halving choose. They agree if they are the same, or if the validation score of the
+halving's, in its trial of full length, is less than the margin of one point below the grid's.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class Process:
                     self._end()
             if late.is_set():
                 return timed_out(config, self._timeout or 0)
-            raise DiedError(_how_ended(child.returncode), begun=epochs >= 0)
+            raise DiedError(_how_ended(child.wait()), begun=epochs >= 0)
 
     def kill(self) -> None:
         """End the process at once."""
