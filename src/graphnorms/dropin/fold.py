@@ -162,7 +162,8 @@ def fold(model: nn.Module, example: Any = None, *, inplace: bool = True) -> Fold
 
 def _why_not(norm: KnownNorm, linear: nn.Module | str, owners: Owners) -> str:
     """Return why a norm cannot be folded; empty if it can."""
-    module, inner = norm.module, holder_of(norm.module)
+    module = norm.module
+    inner: Any = holder_of(module)
     if norm.kind == "hetero-batch":
         return "its scale and shift depend on the types of the nodes"
     if norm.kind != "batch":
@@ -308,9 +309,9 @@ class _Watch(TorchFunctionMode):
 
     def __init__(self, model: nn.Module, norms: list[KnownNorm]) -> None:
         super().__init__()
-        # The results are held until the end of the call, so that no other tensor has their id.
+        # Tensors are held until the end of the call, so that no other has the id of one.
         self._made: dict[int, tuple[Tensor, nn.Module]] = {}
-        self._gets: dict[int, list[Any]] = {}  # by the id of a norm: what it is called with
+        self._gets: dict[int, list[tuple[Tensor, bool]]] = {}  # by the id of a norm: its inputs
         self._busy: list[int] = []  # the inputs of the norms that are running
         self._shared: set[int] = set()  # results that are used beside the norm
         self._calls: Counter[int] = Counter()  # of modules, by id
@@ -333,13 +334,25 @@ class _Watch(TorchFunctionMode):
         self._shared |= {id(each) for each in outputs} & self._made.keys()
         makers = {id_: maker for id_, (_, maker) in self._made.items()}
         alive = {id_: weakref.ref(result) for id_, (result, _) in self._made.items()}
+        inputs = {
+            norm: [(tuple(x.shape), masked, id(x)) for x, masked in gets]
+            for norm, gets in self._gets.items()
+        }
         self._made.clear()
+        self._gets.clear()
         gc.collect()
         self._shared |= {id_ for id_, result in alive.items() if result() is not None}
-        return {norm: self._maker(gets, makers) for norm, gets in self._gets.items()}
+        return {norm: self._maker(gets, makers) for norm, gets in inputs.items()}
 
-    def _maker(self, gets: list[Any], makers: Mapping[int, nn.Module]) -> nn.Module | str:
-        """Return the module whose results are a norm's inputs, or why there is none."""
+    def _maker(
+        self, gets: list[tuple[tuple[int, ...], bool, int]], makers: Mapping[int, nn.Module]
+    ) -> nn.Module | str:
+        """Return the module whose results are a norm's inputs, or why there is none.
+
+        Args:
+            gets: The shape and the id of each input, and whether there was a mask.
+            makers: Modules by the ids of their results.
+        """
         for shape, masked, _ in gets:
             if len(shape) != 2:
                 return f"its input is {shape}, not (nodes, channels)"
@@ -363,8 +376,7 @@ class _Watch(TorchFunctionMode):
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x: Any = args[0] if args else kwargs.get("x", kwargs.get("input"))
         self._busy.append(id(x))
-        got = (tuple(x.shape), kwargs.get("mask") is not None, id(x))
-        self._gets.setdefault(id(module), []).append(got)
+        self._gets.setdefault(id(module), []).append((x, kwargs.get("mask") is not None))
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         self._busy.pop()
