@@ -81,6 +81,7 @@ class Nursery:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._is_of_use = True
+        self._has_forked = False
 
     def fork(self) -> Forked:
         """Start a worker.
@@ -110,6 +111,12 @@ class Nursery:
             except OSError:
                 return -signal.SIGKILL
 
+    def interrupt(self) -> None:
+        """End a nursery that is still starting, without waiting for it."""
+        process = self._process
+        if process is not None and not self._has_forked:
+            process.kill()
+
     def close(self) -> None:
         """End the nursery; its workers live on."""
         with self._lock:
@@ -127,10 +134,13 @@ class Nursery:
         with theirs:
             self._process, self._socket = self._start(theirs.fileno()), ours
         try:
-            return self._ask(b"f", rights)
+            pid = self._ask(b"f", rights)
         except OSError:
-            self._is_of_use = False
+            self._is_of_use = self._process.wait() < 0  # it was killed, which may not happen again
+            self._end()
             raise ConnectionError("the nursery of worker processes cannot start") from None
+        self._has_forked = True
+        return pid
 
     def _ask(self, request: bytes, rights: Any = ()) -> int:
         if self._socket is None:
@@ -149,6 +159,7 @@ class Nursery:
             self._process.kill()
             self._process.wait()
         self._socket = self._process = None
+        self._has_forked = False
 
 
 # What runs in the nursery.

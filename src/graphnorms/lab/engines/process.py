@@ -78,13 +78,17 @@ class Process:
         self._nursery = nursery
         self._child: _Child | None = None
         self._in_use = threading.Lock()
+        self._killed = False
 
     def run_trial(self, config: TrialConfig, tell: Callable[[int], None]) -> Record:
         """See `Worker.run_trial`; what `tell` raises ends the process."""
         import cloudpickle  # type: ignore[import-untyped]
 
         with self._in_use:
+            self._killed = False
             child = self._child or self._start()
+            if self._killed:  # while it started
+                child.kill()
             assert child.stdin is not None
             assert child.stdout is not None
             late = threading.Event()
@@ -117,9 +121,12 @@ class Process:
 
     def kill(self) -> None:
         """End the process at once."""
+        self._killed = True
         child = self._child
         if child is not None:
             child.kill()
+        elif self._nursery is not None:
+            self._nursery.interrupt()
         self._end_if_idle()
 
     def rest(self) -> None:
@@ -136,6 +143,8 @@ class Process:
         if self._nursery is not None:
             with suppress(ConnectionError):
                 child = self._nursery.fork()
+        if child is None and self._killed:
+            raise DiedError("killed", begun=False)
         self._child = child = child or started(subprocess.PIPE)
         assert child.stdin is not None
         _send(child.stdin, self._packed)
