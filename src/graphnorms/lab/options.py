@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from graphnorms.lab.budgets import BUDGETS, QUICK
+from graphnorms.lab.halving import HALVING
 from graphnorms.lab.option_kinds import (
     DEFAULT_DEVICE,
     DEFAULT_ENGINE,
@@ -223,10 +224,11 @@ class Options:
     )
     search: Mapping[str, str] | Sequence[str] | str | None = training_option(
         "Options to choose for each norm and fold on validation data, with the learning rate: "
-        "dropout, weight_decay, layers, hidden, batch_size; also dropout=0:0.5,layers=2|4|8.",
+        "dropout, weight_decay, layers, hidden, batch_size; also dropout=0:0.5,layers=2|4|8. Or "
+        "halving: the learning rate alone, the better half of the rates in trials twice as long.",
         False,
         kind=SEARCH,
-        words=tuple(RANGES),
+        words=(*RANGES, HALVING),
         protocols=("nested", "split"),
         instead="that protocol reports the score that chooses",
     )
@@ -350,9 +352,9 @@ class Options:
         """
         for name, value in self.said("comparison", "reading", "running").items():
             about(name).kind.require(name, value)
-        if self.search is not None:
+        if self.searched is not None:
             every = {each.name: about(each.name) for each in fields(self)}
-            check_search(ranges_of(self.search), every, self.said(), self.vary or ())
+            check_search(ranges_of(self.searched), every, self.said(), self.vary or ())
 
     def check_protocol(self, protocol: str) -> None:
         """Check that every option applies to a protocol.
@@ -369,6 +371,16 @@ class Options:
                     f"{' or '.join(one.protocols)}, and the protocol is {protocol}; leave it out"
                     f"{hint}"
                 )
+
+    @property
+    def halving(self) -> bool:
+        """Whether learning rates are chosen by successive halving."""
+        return self.search == HALVING
+
+    @property
+    def searched(self) -> Mapping[str, str] | Sequence[str] | str | None:
+        """The options that are searched beside the learning rate."""
+        return None if self.halving else self.search
 
     @property
     def by_scaffold(self) -> bool:
@@ -388,7 +400,8 @@ class Options:
             unsaid: dict[str, Any] = dict.fromkeys(not_of_all)
             stored = replace(stored, **unsaid)
         cleared = [] if self.vary is None else ["vary", *self.vary]
-        cleared += [] if self.search is None else ranges_of(self.search)
+        cleared += [] if self.searched is None else ranges_of(self.searched)
+        cleared += ["search", "proposals"] if self.halving else []
         # Code that trains itself varies arguments that are no options.
         nothing: dict[str, Any] = dict.fromkeys(name for name in cleared if name in vars(stored))
         stored = replace(stored, **nothing)
@@ -412,7 +425,7 @@ class Options:
             "group_twins": settings.group_twins or None,
             "vary": settings.vary or None,
             **{name: None for name in settings.vary if name in found},
-            "search": settings.search or None,
+            "search": HALVING if settings.halving else settings.search or None,
             **dict.fromkeys(settings.search),
         }
         for name in found:
