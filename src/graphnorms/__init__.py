@@ -14,7 +14,15 @@ if interrupts.IS_COMMAND:
     interrupts.leave_at_once()
 if TYPE_CHECKING or not interrupts.IS_COMMAND:
     from graphnorms.adjacency import Adjacency
-    from graphnorms.dropin import Replacement, batch, convert_sync, replace_norms, resolve_norm
+    from graphnorms.dropin import (
+        Folding,
+        Replacement,
+        batch,
+        convert_sync,
+        fold,
+        replace_norms,
+        resolve_norm,
+    )
     from graphnorms.errors import BackendRefusedError, DatasetError, GraphnormsError, RunExistsError
     from graphnorms.kernels import BackendStatus, Over, aggregate, backends, segment_normalize
     from graphnorms.layers import (
@@ -86,6 +94,7 @@ __all__ = [
     "DyT",
     "EquivariantLayerNorm",
     "EquivariantRMSNorm",
+    "Folding",
     "Granola",
     "GraphNorm",
     "GraphSet",
@@ -121,6 +130,7 @@ __all__ = [
     "batch",
     "compare",
     "convert_sync",
+    "fold",
     "inspect",
     "judge",
     "load_dataset",

@@ -62,7 +62,7 @@ def measure(session: Session) -> Iterator[Case]:
             yield Case(title, about, "seconds", values, (baseline,), problem.x.numel())
     if not settings.norms:
         yield from equivariant_times.measure(session, shapes[-2:])
-    yield from measure_training(session)
+        yield from measure_training(session)
 
 
 def _contenders(

@@ -52,15 +52,7 @@ def call_once(model: nn.Module, example: Any, norms: list[KnownNorm]) -> dict[in
     Returns:
         The calls of every norm, by its id.
     """
-    if isinstance(example, DataLoader):
-        raise ValueError("example is a DataLoader, expected a batch; use next(iter(loader))")
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = {}
-    if isinstance(example, Mapping):
-        kwargs = dict(example)
-    else:
-        args = tuple(example) if isinstance(example, tuple | list) else (example,)
-    require_fit("example", model, args, kwargs, "or its only argument")
+    args, kwargs = arguments_of(model, example)
     calls: dict[int, list[NormCall]] = {}
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -83,6 +75,28 @@ def call_once(model: nn.Module, example: Any, norms: list[KnownNorm]) -> dict[in
         for step in detach:
             step()
     return calls
+
+
+def arguments_of(model: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments that an example of them means.
+
+    Args:
+        model: The model.
+        example: A tuple of its arguments, a mapping by name, or its only argument.
+
+    Raises:
+        ValueError: It is a loader, or does not fit the model.
+    """
+    if isinstance(example, DataLoader):
+        raise ValueError("example is a DataLoader, expected a batch; use next(iter(loader))")
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    if isinstance(example, Mapping):
+        kwargs = dict(example)
+    else:
+        args = tuple(example) if isinstance(example, tuple | list) else (example,)
+    require_fit("example", model, args, kwargs, "or its only argument")
+    return args, kwargs
 
 
 def _sizes(frame: Frame | None) -> tuple[tuple[int, ...], int | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from torch import nn
@@ -162,20 +162,31 @@ class Replacement:
         return self.model
 
     def __str__(self) -> str:
-        lines = [("norm", "was", "is", "transferred, or why it was kept")]
-        for change in self.changes:
-            new = "kept" if change.new is None else _title(change.new)
-            lines.append((", ".join(change.names), _title(change.old), new, change.note))
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        table = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        ]
         total = f"{len(self.changed)} of {len(self.changes)} norms replaced."
-        return "\n".join([*table, total, *self.notes])
+        rows = table_of(self.changes, "transferred, or why it was kept", "kept")
+        return "\n".join([*rows, total, *self.notes])
 
     def __repr__(self) -> str:
         return f"Replacement({len(self.changed)} of {len(self.changes)} norms replaced)"
+
+
+def table_of(changes: Iterable[Change], what: str, left: str) -> list[str]:
+    """Return the lines of a table of changes.
+
+    Args:
+        changes: The changes.
+        what: The heading of the notes.
+        left: What is said in place of a new norm.
+    """
+    lines = [("norm", "was", "is", what)]
+    for change in changes:
+        new = left if change.new is None else _title(change.new)
+        lines.append((", ".join(change.names), _title(change.old), new, change.note))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
 
 
 def _copy_of(new: nn.Module, old: nn.Module) -> nn.Module:

@@ -200,7 +200,8 @@ def compare(
             `"layers"`, `"hidden"` and `"batch_size"`, as a list or one text with commas; what they
             are searched among follows as in `"dropout=0:0.5,layers=2|4|8"`, or as a mapping of such
             texts. The learning rate is searched between the lowest and the highest of
-            `learning_rate`. See `graphnorms.lab.search`; needs Optuna.
+            `learning_rate`. See `graphnorms.lab.search`; needs Optuna. Or `"halving"`: the learning
+            rate alone, by successive halving, see `graphnorms.lab.halving`.
         proposals: Values of what is searched that are tried for each norm and fold; default 10, 20
             or 30 by the budget.
         schedule: The learning rate after the warm-up: `"constant"`, or decaying to 0, `"linear"`

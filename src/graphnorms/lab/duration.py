@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -94,7 +95,8 @@ def seconds_of_trials(
     """
     done = Counter((treatment_of(r.config), r.config["stage"] == "select") for r in kept)
     total = sum(
-        (settings.selection_trials - done[norm, True]) * pace.trial(settings.epochs, reported=False)
+        (settings.selection_trials - done[norm, True])
+        * pace.trial(math.ceil(settings.selection_epochs), reported=False)
         + (settings.reported_trials - done[norm, False]) * pace.trial(settings.epochs)
         for norm, pace in paces.items()
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.lab.budgets import BUDGETS, QUICK
+from graphnorms.lab.halving import HALVING
 from graphnorms.lab.option_kinds import (
     DEFAULT_DEVICE,
     DEFAULT_ENGINE,
@@ -230,10 +231,11 @@ class OptionTable:
     )
     search: Mapping[str, str] | Sequence[str] | str | None = training_option(
         "Options to choose for each norm and fold on validation data, with the learning rate: "
-        "dropout, weight_decay, layers, hidden, batch_size; also dropout=0:0.5,layers=2|4|8.",
+        "dropout, weight_decay, layers, hidden, batch_size; also dropout=0:0.5,layers=2|4|8. Or "
+        "halving: the learning rate alone, the better half of the rates in trials twice as long.",
         False,
         kind=SEARCH,
-        words=tuple(RANGES),
+        words=(*RANGES, HALVING),
         protocols=("nested", "split"),
         instead="that protocol reports the score that chooses",
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from graphnorms.lab.halving import HALVING
 from graphnorms.lab.option_kinds import Part
 from graphnorms.lab.option_table import OptionTable, about
 from graphnorms.lab.search_space import check_search, ranges_of
@@ -35,9 +36,9 @@ class Options(OptionTable):
         """
         for name, value in self.said("comparison", "reading", "running").items():
             about(name).kind.require(name, value)
-        if self.search is not None:
+        if self.searched is not None:
             every = {each.name: about(each.name) for each in fields(self)}
-            check_search(ranges_of(self.search), every, self.said(), self.vary or ())
+            check_search(ranges_of(self.searched), every, self.said(), self.vary or ())
 
     def check_protocol(self, protocol: str) -> None:
         """Check that every option applies to a protocol.
@@ -54,6 +55,16 @@ class Options(OptionTable):
                     f"{' or '.join(one.protocols)}, and the protocol is {protocol}; leave it out"
                     f"{hint}"
                 )
+
+    @property
+    def halving(self) -> bool:
+        """Whether learning rates are chosen by successive halving."""
+        return self.search == HALVING
+
+    @property
+    def searched(self) -> Mapping[str, str] | Sequence[str] | str | None:
+        """The options that are searched beside the learning rate."""
+        return None if self.halving else self.search
 
     @property
     def by_scaffold(self) -> bool:
@@ -73,7 +84,8 @@ class Options(OptionTable):
             unsaid: dict[str, Any] = dict.fromkeys(not_of_all)
             stored = replace(stored, **unsaid)
         cleared = [] if self.vary is None else ["vary", *self.vary]
-        cleared += [] if self.search is None else ranges_of(self.search)
+        cleared += [] if self.searched is None else ranges_of(self.searched)
+        cleared += ["search", "proposals"] if self.halving else []
         # Code that trains itself varies arguments that are no options.
         nothing: dict[str, Any] = dict.fromkeys(name for name in cleared if name in vars(stored))
         stored = replace(stored, **nothing)
@@ -97,7 +109,7 @@ class Options(OptionTable):
             "group_twins": settings.group_twins or None,
             "vary": settings.vary or None,
             **{name: None for name in settings.vary if name in found},
-            "search": settings.search or None,
+            "search": HALVING if settings.halving else settings.search or None,
             **dict.fromkeys(settings.search),
         }
         for name in found:

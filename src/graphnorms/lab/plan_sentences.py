@@ -62,6 +62,15 @@ def plan_lines(plan: Plan) -> list[str]:
 
 def _search(settings: Settings) -> list[str]:
     """Say what is searched, among what, and how often."""
+    if settings.halving:
+        rates = listing([str(size) for size, _ in settings.rounds])
+        epochs = listing([str(epochs) for _, epochs in settings.rounds])
+        share = settings.tries * settings.selection_epochs
+        share /= settings.epochs * len(settings.learning_rates)
+        return [
+            f"search: successive halving, {rates} learning rates in trials of {epochs} epochs, "
+            f"{share:.0%} of the epochs of the whole grid"
+        ]
     if not settings.search:
         return []
     ranges = (f"{name.replace('_', ' ')} {one}" for name, one in settings.space.items())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from graphnorms.errors import is_number, unknown_name
 from graphnorms.lab.budgets import QUICK, Budget, budget_named
+from graphnorms.lab.halving import HALVING
 from graphnorms.lab.lookup import found_model, looked_up, name_of, own_arguments, trainer_of
 from graphnorms.lab.option_kinds import (
     DEFAULT_DEVICE,
@@ -68,7 +69,7 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
     from graphnorms.training.optimizer import optimizer_text
 
     options.check()
-    if options.search is not None:
+    if options.searched is not None:
         require_optuna()
     elif options.proposals is not None:
         raise ValueError(f"proposals is {options.proposals}, but --search names no option")
@@ -135,6 +136,7 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
         learning_rates=_rates(options.learning_rate, budget.learning_rates, ends=bool(search)),
         search={name: str(one) for name, one in search.items()},
         proposals=budget.proposals if search else None,
+        halving=options.halving,
         schedule=defaults.schedule,
         weight_decay=_weight_decay(optimizer, defaults.weight_decay),
         margin=None,
@@ -152,7 +154,24 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
     if trainer is not None:
         given |= {"learning_rates": ()} if "learning_rate" not in settings.takes else {}
         given |= {"epochs": 1} if "epochs" not in settings.takes else {}
-    return replace(settings, **given)
+    settings = replace(settings, **given)
+    if settings.halving:
+        _require_halvable(settings)
+    return settings
+
+
+def _require_halvable(settings: Settings) -> None:
+    """Refuse a halving of nothing."""
+    if settings.own_training and not {"learning_rate", "epochs"} <= {*settings.takes}:
+        raise ValueError(
+            f"search is {HALVING}, which needs trials of several lengths, but {settings.model} "
+            "does not take epochs and learning_rate"
+        )
+    if len(settings.learning_rates) < 2:
+        raise ValueError(
+            f"search is {HALVING}, which chooses among learning rates, but there is one, "
+            f"{settings.learning_rates[0]:g}; name several with --lr"
+        )
 
 
 def _official(graphs: GraphSet) -> str:
@@ -293,7 +312,7 @@ def _architecture(
     }
     if not isinstance(model, str | ModelFactory):
         given = [name for name in LAB_TRAINS if getattr(options, name) is not None]
-        given += ranges_of(options.search) if options.search is not None else ()
+        given += ranges_of(options.searched) if options.searched is not None else ()
         taken = model.taken(given)
         sizes = {name: value for name, value in sizes.items() if name in taken}
         return {
@@ -384,10 +403,10 @@ def _rates(
 
 def _searched(options: Options, optimizer: str) -> dict[str, Range]:
     """Return what is searched beside the learning rate."""
-    if options.search is None:
+    if options.searched is None:
         return {}
     adamw = optimizer.partition(":")[0] == "adamw"
-    return ranges_of(options.search, ADAMW_DECAY if adamw else RANGES["weight_decay"])
+    return ranges_of(options.searched, ADAMW_DECAY if adamw else RANGES["weight_decay"])
 
 
 def _weight_decay(optimizer: str, of_preset: float) -> float:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
+from graphnorms.lab.halving import survivors
 from graphnorms.lab.learning_rate import best_rate, place_of
 from graphnorms.lab.search import Search, Values
 from graphnorms.lab.search_space import RATE, fixed_of
@@ -68,6 +69,13 @@ class Schedule:
         settings = self.settings
         if not settings.selects:
             return []
+        if settings.halving:
+            return [
+                config
+                for number in range(len(settings.learning_rates))
+                for treatment in settings.treatments
+                if (config := self.halved(treatment, choice, number, settings.learning_rates))
+            ]
         if settings.search:
             found = {name: self.search(name, choice).fixed() for name in settings.treatments}
             return [
@@ -110,6 +118,23 @@ class Schedule:
             proposal: Of a search the number of the proposal, and what it was proposed after.
         """
         return self._trial(treatment, "select", *self._place(choice), values, proposal)
+
+    def halved(
+        self, treatment: str, choice: int, number: int, rates: Sequence[float]
+    ) -> TrialConfig:
+        """Return a trial of a round of the halving.
+
+        Args:
+            treatment: Its name.
+            choice: As in `selection`.
+            number: That of the trial, counted through the rounds.
+            rates: The rates of its round.
+        """
+        rounds = self.settings.rounds
+        places = [(epochs, place) for size, epochs in rounds for place in range(size)]
+        epochs, place = places[number]
+        values: Values = {RATE: rates[place], "epochs": epochs}
+        return self.tried(treatment, choice, values, (number, None))
 
     def reported(self, choice: int, chosen: Mapping[str, Values]) -> list[TrialConfig]:
         """List the trials that scores come from.
@@ -212,7 +237,7 @@ class Schedule:
             stage=stage,
             run=run,
             metric=settings.metric,
-            epochs=settings.epochs,
+            epochs=int(values.get("epochs", settings.epochs)),
             batch_size=int(
                 values.get("batch_size", settings.of_treatment(treatment, "batch_size"))
             ),
@@ -285,7 +310,7 @@ class Agenda:
         if record.key not in self._places:
             return []
         treatment, choice = self._places[record.key]
-        if self.schedule.settings.search and before is not None and before != record:
+        if before is not None and before != record:
             self._forget_proposals(treatment, choice)
         return self._follow(treatment, choice)
 
@@ -307,7 +332,10 @@ class Agenda:
         """Drop the proposals that followed from an outcome which is another one now."""
         tried = self._tried[treatment, choice]
         settings = self.schedule.settings
-        for config in tried[fixed_of(settings.space, settings.proposals or 0) :]:
+        if not (settings.search or settings.halving):
+            return
+        fixed = fixed_of(settings.space, settings.proposals or 0)
+        for config in tried[len(settings.learning_rates) if settings.halving else fixed :]:
             del self._places[config.key]
             tried.remove(config)
         self._chosen[choice].pop(treatment, None)
@@ -321,13 +349,30 @@ class Agenda:
             places = [place_of([record]) for record in ended]
             if len(tried) == settings.tries:
                 best = values[places.index(min(places))]
+                if settings.halving:
+                    best = {RATE: survivors(ended[-settings.rounds[-1][0] :])[0]}
                 self._chosen[choice][treatment] = best or {RATE: best_rate(ended)}
                 return self._reported(choice)
+            if settings.halving:
+                self._try_round(treatment, choice, ended)
+                continue
             proposed = self._next(treatment, choice, values, places)
             if proposed is None:
                 return []
             self._try(proposed, choice)
+        if settings.halving:
+            later = tried[len(settings.learning_rates) :]
+            return [config for config in later if config.key not in self._records]
         return [config for config in tried[-1:] if config.proposed_after is not None]
+
+    def _try_round(self, treatment: str, choice: int, ended: Sequence[Record]) -> None:
+        """Add the next round of a halving, given the records of those that have ended."""
+        sizes = [size for size, _ in self.schedule.settings.rounds]
+        first = len(ended)
+        last = next(n for n in range(len(sizes)) if sum(sizes[: n + 1]) == first)
+        rates = survivors(ended[-sizes[last] :])
+        for number in range(first, first + len(rates)):
+            self._try(self.schedule.halved(treatment, choice, number, rates), choice)
 
     def _next(
         self, treatment: str, choice: int, tried: list[Values], places: Sequence[Any]

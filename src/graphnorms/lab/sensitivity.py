@@ -89,6 +89,9 @@ def sensitivities(
     if searched:
         shared = set.intersection(*(set(map(_point, of_norm)) for of_norm in tried.values()))
         tried = {norm: [r for r in found if _point(r) in shared] for norm, found in tried.items()}
+    if any(_is_halved(record) for found in tried.values() for record in found):
+        # The first round alone has tried all rates alike.
+        tried = {norm: _shortest(found) for norm, found in tried.items()}
     rates = sorted({_rate(record) for of_norm in tried.values() for record in of_norm})
     grid, thirds = tuple(rates), searched and len(rates) > len(_EDGES)
     if thirds:
@@ -119,6 +122,15 @@ def _near(one: Sensitivity, leader: Sensitivity, metric: Metric, tolerance: floa
 
 _EDGES: Final = (1 / 3, 2 / 3)
 _MIDDLES: Final = (1 / 6, 1 / 2, 5 / 6)
+
+
+def _is_halved(record: Record) -> bool:
+    return "proposal" in record.config and "searched" not in record.config
+
+
+def _shortest(tried: list[Record]) -> list[Record]:
+    fewest = min((record.config["epochs"] for record in tried), default=0)
+    return [record for record in tried if record.config["epochs"] == fewest]
 
 
 def _tried(of_norm: NormTrials) -> list[Record]:

@@ -27,11 +27,12 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Final, Self
 
+from graphnorms.lab.halving import lengths, sizes
 from graphnorms.lab.option_kinds import BASELINE, MEASURED
 from graphnorms.lab.option_table import about
 from graphnorms.lab.search_space import RATE, Range, count_of, ranges_of
 from graphnorms.lab.treatments import VARIABLE, Treatment, check_vary, treatments_of
-from graphnorms.lab.values import NAMES, TEXT, Kind, integer, list_of, number
+from graphnorms.lab.values import FLAG, NAMES, TEXT, Kind, integer, list_of, number
 from graphnorms.training.trial_config import LAB_TRAINS, is_trial
 
 DEFAULT_FOLDS: Final = 10
@@ -51,13 +52,14 @@ _KINDS: Final[Mapping[str, Kind]] = {
     "learning_rates": list_of(number("a number > 0", lambda value: value > 0)),
     "dtype": TEXT,
     "search": NAMES,
+    "halving": FLAG,
 }
 """Kinds of the settings that are no options; the others are checked as the option of their name."""
 
 _LATER: Final = (
     *("own_norms", "vary", "architectures", "group_twins"),
     *("optimizer", "warmup", "clip", "force_weight", "patience", "num_neighbors"),
-    *("search", "proposals"),
+    *("search", "proposals", "halving"),
     "reasons",
 )
 """Settings that came later, and are left out of `to_dict` where they are not used."""
@@ -92,6 +94,7 @@ class Settings:
             ends of what it proposes.
         search: What the other options are searched among, as text, by their names.
         proposals: What a search tries for each norm and fold; None without a search.
+        halving: Whether rates are chosen by successive halving, see `graphnorms.lab.halving`.
         dtype: Precision of the training.
 
     The other settings are the options of the same name, see `graphnorms.compare`.
@@ -136,6 +139,7 @@ class Settings:
     num_neighbors: Sequence[int] | None = None
     search: dict[str, str] = field(default_factory=dict)
     proposals: int | None = None
+    halving: bool = False
     reasons: str = MEASURED
 
     def __post_init__(self) -> None:
@@ -163,6 +167,8 @@ class Settings:
             )
         if (self.proposals is None) == bool(self.search):
             raise ValueError(f"proposals is {self.proposals}, expected a number with a search only")
+        if self.halving and self.search:
+            raise ValueError("halving chooses among learning rates alone, and search has options")
         _ = self.space  # read here, for its errors
         if self.protocol != "split":
             integer(2).require("folds", self.folds)
@@ -276,7 +282,24 @@ class Settings:
         """Trials of one norm for one choice."""
         if self.search:
             return count_of(self.space, self.proposals or 0)
+        if self.halving:
+            return sum(size for size, _ in self.rounds)
         return len(self.learning_rates)
+
+    @cached_property
+    def rounds(self) -> list[tuple[int, int]]:
+        """The rounds of the halving: how many rates each tries, for how many epochs."""
+        if not self.halving:
+            return []
+        rates = len(self.learning_rates)
+        return list(zip(sizes(rates), lengths(self.epochs, rates, self.warmup + 1), strict=True))
+
+    @property
+    def selection_epochs(self) -> float:
+        """Epochs of a trial that chooses, on average."""
+        if not self.rounds:
+            return self.epochs
+        return sum(size * epochs for size, epochs in self.rounds) / self.tries
 
     @property
     def rate_choices(self) -> int:

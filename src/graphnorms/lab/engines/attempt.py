@@ -112,18 +112,6 @@ def reason_of(error: BaseException) -> str:
     return f"{OUT_OF_MEMORY} (tried to allocate {amount[1]})" if amount else OUT_OF_MEMORY
 
 
-def pack(trial: Trial, dataset: Any) -> bytes:
-    """Pickle what a worker process needs, to be sent to each process once.
-
-    By value, also what `__main__` or a notebook defines. The picklers of multiprocessing would
-    pass a tensor as a handle to shared memory, which dies with the process.
-    """
-    import cloudpickle  # type: ignore[import-untyped]
-
-    packed: bytes = cloudpickle.dumps((trial, dataset))
-    return packed
-
-
 def _release_gpu_memory() -> None:
     """Leave to other processes what torch's allocator keeps on the GPU for later."""
     torch = sys.modules.get("torch")

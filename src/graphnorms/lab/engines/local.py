@@ -6,24 +6,32 @@ import math
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor, Future
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.interrupts import held_back
-from graphnorms.lab.engines.attempt import NotTheTrialError, Trial, attempt, pack, timed_out
+from graphnorms.lab.engines.attempt import NotTheTrialError, Trial, attempt, timed_out
 from graphnorms.lab.engines.engine import Engine
-from graphnorms.lab.engines.process import Process
+from graphnorms.lab.engines.process import Process, nursery
 
 if TYPE_CHECKING:
     from graphnorms.training import Record, TrialConfig
 
 
 class WorkerProcesses(Engine):
-    """Run trials in worker processes with one thread each, `workers` at a time."""
+    """Run trials in worker processes with one thread each, `workers` at a time.
+
+    They share the memory of large tensors of the data, which lie in a temporary file, and on Linux
+    what they import, see `nursery`.
+    """
 
     def __init__(self, trial: Trial, dataset: Any, workers: int, **options: Any) -> None:
         super().__init__(trial, dataset, **options)
         self._number = workers
         self._processes: list[Process] = []
+        self._nursery = nursery()
+        self._shared: TemporaryDirectory[str] | None = None
 
     @property
     def workers(self) -> int:
@@ -31,8 +39,13 @@ class WorkerProcesses(Engine):
         return self._number
 
     def _present(self) -> Collection[Process]:
+        from graphnorms.lab.engines.packing import pack
+
         if not self._processes:
-            options = pack(self._trial, self._dataset), self._timeout, self._fresh
+            # On Windows a file cannot be removed while a process that has just ended maps it.
+            self._shared = TemporaryDirectory(prefix="graphnorms-", ignore_cleanup_errors=True)
+            packed = pack(self._trial, self._dataset, Path(self._shared.name) / "tensors")
+            options = packed, self._timeout, self._fresh, self._nursery
             self._processes = [Process(*options) for _ in range(self._number)]
         return self._processes
 
@@ -42,6 +55,10 @@ class WorkerProcesses(Engine):
             for process in self._processes:
                 process.kill()
             self._processes = []
+            if self._nursery is not None:
+                self._nursery.close()
+            if self._shared is not None:
+                self._shared.cleanup()
             super().close()
 
 

@@ -3,7 +3,8 @@
 The process reads pickles from its standard input: trial function and data, then one config for
 each trial. On its standard output it answers one byte at a time: `b` when a trial begins, `.` after
 an epoch, then `r` and the record, or `s` and why it cannot run any trial. It ends when its input
-does, and so with the process that started it, however that ended.
+does, and so with the process that started it, however that ended. On Linux it is the fork of a
+process that has imported torch already, see `nursery`; elsewhere it is started alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from graphnorms.errors import one_line
 from graphnorms.interrupts import SIGNALS
@@ -30,13 +31,14 @@ from graphnorms.lab.engines.attempt import (
     attempt,
     timed_out,
 )
+from graphnorms.lab.engines.nursery import NURSERIES, Forked, Nursery, serve
 
 if TYPE_CHECKING:
     from graphnorms.training import Record, TrialConfig
 
 _COMMAND: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
-    "from graphnorms.lab.engines.process import main; main()"
+    "from graphnorms.lab.engines import process; process.main(*map(int, sys.argv[1:]))"
 )
 _THREADS: Final = ("OMP", "MKL", "OPENBLAS")
 _ENVIRONMENT: Final = {
@@ -44,6 +46,9 @@ _ENVIRONMENT: Final = {
     "VECLIB_MAXIMUM_THREADS": "1",
     "PYTHONHASHSEED": "0",  # the order of a set of strings is the same in every process
 }
+
+
+_Child: TypeAlias = subprocess.Popen[bytes] | Forked
 
 
 class Process:
@@ -55,23 +60,35 @@ class Process:
         packed: Trial function and data, by `pack`.
         timeout: Seconds that a trial may take; the start of the process is not counted.
         fresh: Whether every trial has a new process.
+        nursery: What forks the process, which otherwise starts alone.
     """
 
     name = "worker process"
 
-    def __init__(self, packed: bytes, timeout: float | None = None, fresh: bool = False) -> None:
+    def __init__(
+        self,
+        packed: bytes,
+        timeout: float | None = None,
+        fresh: bool = False,
+        nursery: Nursery | None = None,
+    ) -> None:
         self._packed = packed
         self._timeout = timeout
         self._fresh = fresh
-        self._child: subprocess.Popen[bytes] | None = None
+        self._nursery = nursery
+        self._child: _Child | None = None
         self._in_use = threading.Lock()
+        self._killed = False
 
     def run_trial(self, config: TrialConfig, tell: Callable[[int], None]) -> Record:
         """See `Worker.run_trial`; what `tell` raises ends the process."""
         import cloudpickle  # type: ignore[import-untyped]
 
         with self._in_use:
+            self._killed = False
             child = self._child or self._start()
+            if self._killed:  # while it started
+                child.kill()
             assert child.stdin is not None
             assert child.stdout is not None
             late = threading.Event()
@@ -100,13 +117,16 @@ class Process:
                     self._end()
             if late.is_set():
                 return timed_out(config, self._timeout or 0)
-            raise DiedError(_how_ended(child.returncode), begun=epochs >= 0)
+            raise DiedError(_how_ended(child.wait()), begun=epochs >= 0)
 
     def kill(self) -> None:
         """End the process at once."""
+        self._killed = True
         child = self._child
         if child is not None:
             child.kill()
+        elif self._nursery is not None:
+            self._nursery.interrupt()
         self._end_if_idle()
 
     def rest(self) -> None:
@@ -118,15 +138,14 @@ class Process:
         self._fresh = True
         self._end_if_idle()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        with _signals_blocked():
-            self._child = child = subprocess.Popen(
-                [sys.executable, "-c", _COMMAND, json.dumps(sys.path, default=str)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, **_ENVIRONMENT},
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-            )
+    def _start(self) -> _Child:
+        child: _Child | None = None
+        if self._nursery is not None:
+            with suppress(ConnectionError):
+                child = self._nursery.fork()
+        if child is None and self._killed:
+            raise DiedError("killed", begun=False)
+        self._child = child = child or started(subprocess.PIPE)
         assert child.stdin is not None
         _send(child.stdin, self._packed)
         return child
@@ -149,13 +168,40 @@ class Process:
                         pipe.close()
 
 
+def started(pipe: int, *sockets: int) -> subprocess.Popen[bytes]:
+    """Start this module in a process: as a worker, or as a nursery with a socket.
+
+    Args:
+        pipe: Its standard input and output, as `subprocess` has them.
+        sockets: The file descriptor of the socket.
+    """
+    with _signals_blocked():
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-c", _COMMAND),
+                *map(str, sockets),
+                json.dumps(sys.path, default=str),
+            ],
+            stdin=pipe,
+            stdout=pipe,
+            pass_fds=sockets,
+            env={**os.environ, **_ENVIRONMENT},
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+
+
+def nursery() -> Nursery | None:
+    """Return a nursery for worker processes, where this system has them."""
+    return Nursery(lambda socket: started(subprocess.DEVNULL, socket)) if NURSERIES else None
+
+
 def _send(pipe: IO[bytes], what: bytes) -> None:
     with suppress(OSError):  # the process died, and so will not answer
         pickle.dump(what, pipe)
         pipe.flush()
 
 
-def _expire(child: subprocess.Popen[bytes], late: threading.Event) -> None:
+def _expire(child: _Child, late: threading.Event) -> None:
     late.set()
     child.kill()
 
@@ -192,12 +238,23 @@ def _signals_blocked() -> Iterator[None]:
 # What runs in the process.
 
 
-def main() -> None:
-    """Run the trials that are asked for."""
+def main(socket: int | None = None) -> None:
+    """Run the trials that are asked for, or fork processes that do.
+
+    Args:
+        socket: The file descriptor of the socket of a nursery.
+    """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    if socket is None:
+        _work()
+    serve(socket, _work)
+
+
+def _work() -> NoReturn:
+    """Run the trials that are asked for on standard input, answer on standard output."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     # A trial reads nothing, and what it prints goes to standard error.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

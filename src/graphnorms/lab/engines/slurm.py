@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 from graphnorms.errors import GraphnormsError, one_line, unknown_name
 from graphnorms.files import replacing
 from graphnorms.interrupts import held_back
-from graphnorms.lab.engines.attempt import DiedError, StartError, Trial, pack
+from graphnorms.lab.engines.attempt import DiedError, StartError, Trial
 from graphnorms.lab.engines.engine import TICK, Engine
+from graphnorms.lab.engines.packing import pack
 from graphnorms.lab.engines.process import Process
 
 if TYPE_CHECKING:

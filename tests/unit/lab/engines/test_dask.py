@@ -19,7 +19,7 @@ from graphnorms.errors import GraphnormsError
 from graphnorms.lab.compare import compare
 from graphnorms.lab.engines import dask as dask_module
 from graphnorms.lab.engines import is_settled, make_engine
-from graphnorms.lab.engines.attempt import pack
+from graphnorms.lab.engines.packing import pack
 from graphnorms.training.record import Record
 
 distributed = pytest.importorskip("distributed")
