@@ -63,8 +63,8 @@ def check_features(
     right = dims == 2 or (positions and dims > 2) or (rows and dims > 0)
     if not right or (x.shape[-1] != channels if channels is not None else not x.shape[-1]):
         width = "channels" if channels is None else channels
-        before = "…" if rows else "nodes, …" if positions else "nodes"
-        expected = f"({before}, {width})"
+        expected = f"(nodes, …, {width})" if positions else f"(nodes, {width})"
+        expected += f" or (…, {width})" if rows else ""
         raise ValueError(f"x has shape {tuple(x.shape)}, expected {expected}")
     if not x.is_floating_point():
         raise ValueError(f"x is {x.dtype}, expected a floating dtype; convert it with x.float()")

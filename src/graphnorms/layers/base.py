@@ -150,7 +150,7 @@ class Norm(RunningStatistics):
         if len(shape) == 2:
             return self._compute(x, given, residual, shape[1])
         if self.takes_rows:
-            if mask is not None and mask.shape == shape[:-1]:
+            if isinstance(mask, Tensor) and mask.shape == shape[:-1]:
                 mask = mask.reshape(-1)
             if residual is not None:
                 residual = residual.reshape(-1, channels)
