@@ -18,7 +18,14 @@ from graphnorms.lab.resolve import resolve
 from graphnorms.report.page import render_page
 from graphnorms.report.table_formats import formatted
 
-SMALL = {"norms": "layer", "epochs": 1, "learning_rate": 0.01, "hidden": 4, "layers": 1}
+SMALL = {
+    "norms": "layer",
+    "epochs": 1,
+    "learning_rate": 0.01,
+    "hidden": 4,
+    "layers": 1,
+    "reasons": "none",
+}
 
 
 def frames(number: int, *, labelled: bool) -> str:
