@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from graphnorms.data.graphset import GraphSet
 
@@ -33,7 +35,7 @@ def to_pyg(graphs: GraphSet) -> list[Any]:
         begin, end = graphs.edge_ptr[[first, last]].tolist()
         degrees = graphs.edge_ptr[first : last + 1].diff()
         target = torch.repeat_interleave(torch.arange(last - first), degrees)  # (edges,)
-        atoms = {}
+        atoms: Mapping[str, Tensor] = {}
         if graphs.atoms is not None:
             places = torch.arange(first, last), torch.arange(begin, end)
             atoms = graphs.atoms.of(*places).tensors()

@@ -48,8 +48,8 @@ class StoredWords:
         """
         if graphs.atoms is not None:
             raise DatasetError(
-                f"{graphs.name} has atoms, which .npz and Parquet files of graphs do not keep; keep "
-                "its extended-XYZ file"
+                f"{graphs.name} has atoms, which .npz and Parquet files of graphs do not keep; "
+                "keep its extended-XYZ file"
             )
         classes = graphs.class_names
         return cls(
