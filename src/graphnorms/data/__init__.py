@@ -1,10 +1,10 @@
 """Packed in-memory graph sets: readers, embedded sets, splits, and minibatches by gathers."""
 
+from graphnorms.data.atom_frames import Frames
 from graphnorms.data.atoms import Atoms
 from graphnorms.data.batch import GraphBatch
 from graphnorms.data.feature_columns import EdgeFeatures, Features
 from graphnorms.data.folds import stratified_folds
-from graphnorms.data.atom_frames import Frames
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.load import load_dataset
 from graphnorms.data.pyg_list import to_pyg

@@ -7,8 +7,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from graphnorms.data.feature_columns import Encoding
 from graphnorms.data.atom_frames import Frames
+from graphnorms.data.feature_columns import Encoding
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.integer_arrays import offsets
 

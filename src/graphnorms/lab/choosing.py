@@ -92,8 +92,8 @@ def advise(dataset: Dataset, options: Options) -> Advice:
     plan, _ = prepare(dataset, replace(options, norms=",".join(considered())))
     if plan.dataset.atoms is not None:
         raise ValueError(
-            f"{plan.dataset.name} has {plan.dataset.task}, and the rules of choose are about graphs "
-            "without atoms; compare norms instead"
+            f"{plan.dataset.name} has {plan.dataset.task}, and the rules of choose are about "
+            "graphs without atoms; compare norms instead"
         )
     of_norms, failing = _probed(plan)
     facts = _facts(plan)
