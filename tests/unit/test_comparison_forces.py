@@ -19,13 +19,6 @@ from graphnorms.report.page import render_page
 from graphnorms.report.table_formats import formatted
 
 SMALL = {"norms": "layer", "epochs": 1, "learning_rate": 0.01, "hidden": 4, "layers": 1}
-    "norms": "layer",
-    "epochs": 1,
-    "learning_rate": 0.01,
-    "hidden": 4,
-    "layers": 1,
-    "reasons": "none",
-}
 
 
 def frames(number: int, *, labelled: bool) -> str:
