@@ -27,6 +27,7 @@ FULL = {
     "tests/unit/cli/test_cli.py::test_ctrl_c": KILLS,
     "tests/unit/cli/test_cli.py::test_a_reader_that_leaves_early": WORKERS,
     "tests/unit/test_comparison.py::test_where_trials_run": WORKERS,
+    "tests/unit/test_comparison_forces.py::test_from_a_file": "a comparison and its export",
     "tests/unit/test_comparison_norms.py::test_worker_processes": WORKERS,
     "tests/unit/test_comparison_own.py::test_worker_processes": WORKERS,
     "tests/unit/test_comparison_own.py::test_a_record_does_not": WORKERS,

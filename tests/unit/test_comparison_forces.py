@@ -40,7 +40,7 @@ def test_from_a_file_to_a_page_and_predictions(tmp_path: Path) -> None:
     pytest.importorskip("ase")
     (tmp_path / "train.xyz").write_text(frames(24, labelled=True))
     source = tmp_path / "train.xyz"
-    found = compare(str(source), **SMALL, folds=2, cutoff=4, out=tmp_path / "run")
+    found = compare(str(source), **SMALL, folds=2, cutoff=4, reasons="none", out=tmp_path / "run")
     assert [record.reason for record in found.records if record.status != "done"] == []
     assert (found.settings.model, found.settings.metric) == ("painn", "force_mae")
     assert found.settings.architecture["cutoff"] == 4

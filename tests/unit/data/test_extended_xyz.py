@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from graphnorms.data import Frames, GraphSet, load_dataset
+from graphnorms.data import Frames, GraphSet, load_dataset, save_npz
 from graphnorms.data.graphset_checks import check_graph_set
 from graphnorms.errors import DatasetError
 
@@ -62,6 +62,8 @@ def test_edges_are_the_pairs_within_the_radius() -> None:
     part = graphs.subset([2, 0])
     check_graph_set(part)
     assert torch.equal(part.atoms.forces, torch.from_numpy(arrays["forces"][[*range(8, 20), 0]]))
+    with pytest.raises(DatasetError, match="atoms"):
+        save_npz(graphs, "never.npz")
     still = graphs.with_targets(graphs.y, forces=0 * graphs.atoms.forces)
     assert still.fingerprint != graphs.fingerprint
 

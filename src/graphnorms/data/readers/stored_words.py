@@ -13,6 +13,7 @@ from graphnorms.data.graphset import GraphSet
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading
 from graphnorms.data.tasks import TaskKind
+from graphnorms.errors import DatasetError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,16 @@ class StoredWords:
 
     @classmethod
     def of(cls, graphs: GraphSet) -> Self:
-        """Return the words of a set."""
+        """Return the words of a set.
+
+        Raises:
+            DatasetError: It has atoms, which no such file keeps.
+        """
+        if graphs.atoms is not None:
+            raise DatasetError(
+                f"{graphs.name} has atoms, which .npz and Parquet files of graphs do not keep; "
+                "keep its extended-XYZ file"
+            )
         classes = graphs.class_names
         return cls(
             name=graphs.name,

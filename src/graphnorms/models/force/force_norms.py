@@ -158,10 +158,11 @@ def make_equivariant_norm(
 def _check_rotations(layer: nn.Module, name: str, channels: int, lmax: int) -> None:
     """Refuse a user-defined layer that gives rotated features another result."""
     draw = torch.Generator().manual_seed(0)
-    unit, x = (torch.randn(shape, generator=draw) for shape in ((40, 3), (6, 9, channels)))
+    components = (lmax + 1) ** 2
+    unit, x = (torch.randn(shape, generator=draw) for shape in ((40, 3), (6, components, channels)))
     unit = unit / unit.norm(dim=1, keepdim=True)
     turned = unit[:, [2, 0, 1]]  # by 120° around (1, 1, 1)
-    harmonics = [spherical_harmonics(each)[:, : (lmax + 1) ** 2] for each in (unit, turned)]
+    harmonics = [spherical_harmonics(each)[:, :components] for each in (unit, turned)]
     rotation = torch.linalg.lstsq(*harmonics).solution.T
     segments = Segments.from_counts(torch.tensor([4, 2]))
     try:
@@ -170,7 +171,7 @@ def _check_rotations(layer: nn.Module, name: str, channels: int, lmax: int) -> N
             off = float((y - rotation @ layer(x, segments)).abs().max())
     except Exception as error:  # user code may raise anything
         raise ValueError(
-            f"the norm {name}, with features (6, {x.shape[1]}, {channels}), raised "
+            f"the norm {name}, with features (6, {components}, {channels}), raised "
             f"{one_line(error)}"
         ) from error
     if not off < 1e-3 * max(1.0, float(y.abs().max())):
