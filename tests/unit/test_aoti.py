@@ -15,6 +15,8 @@ import graphnorms
 pytestmark = [
     pytest.mark.skipif(shutil.which("g++") is None, reason="AOTInductor needs a compiler"),
     pytest.mark.full("compiles C++"),
+    # torch's own code warns of torch's own names.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
 
 SCRIPT = """if True:
