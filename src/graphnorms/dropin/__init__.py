@@ -1,7 +1,7 @@
 """Replaces the norms of existing models by ours, and passes them the batch."""
 
 from graphnorms.dropin.batch_of import batch
-from graphnorms.dropin.fold import Folding, fold
+from graphnorms.dropin.folding import Folding, fold
 from graphnorms.dropin.known_norms import resolve_norm
 from graphnorms.dropin.replace import convert_sync, replace_norms
 from graphnorms.dropin.result import Change, Replacement

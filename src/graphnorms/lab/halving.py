@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from graphnorms.lab.learning_rate import place_of
-
 if TYPE_CHECKING:
     from graphnorms.training import Record
 
@@ -50,5 +48,8 @@ def survivors(ended: Sequence[Record]) -> list[float]:
     Args:
         ended: A trial for each rate.
     """
+    # Imported here, as the options need no NumPy.
+    from graphnorms.lab.learning_rate import place_of
+
     places = sorted((*place_of([record]), record.config["learning_rate"]) for record in ended)
     return sorted(place[-1] for place in places[: -(-len(places) // 2)])

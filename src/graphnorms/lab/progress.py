@@ -177,6 +177,8 @@ def trial_line(status: Status, record: Record) -> str:
     elif settings.learning_rates:
         width = max(len(f"{rate:g}") for rate in settings.learning_rates)
         rate = f"lr {config['learning_rate']:<{width}g}  "
+        if settings.halving:
+            rate += f"epochs {config['epochs']:{len(str(settings.epochs))}}  "
     kind = "test" if config["stage"] == "final" else "validation"
     value = score_of(record)
     if record.status == "failed":

@@ -62,7 +62,7 @@ def command_with(dataset: str, options: Mapping[str, Any]) -> str:
         elif name == "vary":
             for option, values in value.items():
                 words += [flags[0], f"{option.replace('_', '-')}={_text(values)}"]
-        elif name == "search":
+        elif name == "search" and not isinstance(value, str):
             words += [flags[0], ",".join(f"{each}={text}" for each, text in value.items())]
         else:
             words += [flags[0], _text(value)]

@@ -11,6 +11,7 @@ from graphnorms.data import load_dataset
 from graphnorms.lab.engines import ThisProcess
 from graphnorms.lab.halving import lengths, sizes
 from graphnorms.lab.options import Options
+from graphnorms.lab.repeat import command_of
 from graphnorms.lab.resolve import resolve
 from graphnorms.lab.schedule import Agenda, Schedule, code_versions
 from graphnorms.lab.sensitivity import sensitivities
@@ -125,6 +126,7 @@ def test_settings_are_read_back(make):
     assert settings.selection_epochs == pytest.approx((5 * 5 + 3 * 10 + 2 * 20) / 10)
     assert Settings.from_dict(settings.to_dict()) == settings
     assert Options.of(settings, {}).search == "halving"
+    assert "--search halving" in command_of(settings, {}, in_memory=False, model_in_memory=False)
     assert "halving" not in make(search=None).settings.to_dict()
 
 

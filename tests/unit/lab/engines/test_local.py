@@ -336,7 +336,7 @@ def test_the_workers_of_a_killed_parent_do_not_live_on(tmp_path):
     """)
     parent = subprocess.Popen([sys.executable, "-c", script])
     try:
-        wait_until(lambda: len(list(tmp_path.iterdir())) == 1)
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 1, seconds=120)  # two import torch
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
