@@ -24,7 +24,14 @@ if TYPE_CHECKING or not interrupts.IS_COMMAND:
         resolve_norm,
     )
     from graphnorms.errors import BackendRefusedError, DatasetError, GraphnormsError, RunExistsError
-    from graphnorms.kernels import BackendStatus, Over, aggregate, backends, segment_normalize
+    from graphnorms.kernels import (
+        BackendStatus,
+        Layout,
+        Over,
+        aggregate,
+        backends,
+        segment_normalize,
+    )
     from graphnorms.layers import (
         CATALOG,
         AdaNorm,
@@ -110,6 +117,7 @@ __all__ = [
     "IrrepsLayerNorm",
     "JudgedTable",
     "LayerNorm",
+    "Layout",
     "MeanSubtractionNorm",
     "MessageNorm",
     "NodeNorm",

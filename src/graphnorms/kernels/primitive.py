@@ -10,8 +10,8 @@ from torch import Tensor
 
 from graphnorms.kernels import autograd, reference, synchronized
 from graphnorms.kernels.backend import pick, runs_as_operator
-from graphnorms.kernels.cells import cells_of_center
 from graphnorms.kernels.cpu import normalize as cpu
+from graphnorms.kernels.domain_cells import cells_of_center
 from graphnorms.kernels.dropout import draw_seed
 from graphnorms.kernels.layout import Layout
 from graphnorms.kernels.operators import forward_operator
@@ -220,8 +220,8 @@ def _statistics_over_nodes(x: Tensor, call: Call, measured: Tensor) -> Statistic
         cells = cells_of_center(call)
         if cells is None:
             return measured.new_zeros((0, 0))
-        first = cells.first(x.detach()).to(measured.dtype)
-        return first + shift.view(shape)
+        found: Tensor = cells.first(x.detach()).to(measured.dtype) + shift.view(shape)
+        return found
 
     return Statistics(mean, lambda: moment.view(shape), measured)
 
