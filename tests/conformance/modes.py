@@ -59,6 +59,7 @@ LAYERS: dict[str, Make] = {
     "message": lambda **k: OfMessages(gn.MessageNorm(True, **k)),
     "irreps batch": lambda **k: gn.IrrepsBatchNorm("3x0e + 1x1o", **k),
     "irreps graph": lambda **k: gn.IrrepsGraphNorm("1x1o + 3x0e", shift="all", **k),
+    "irreps layer": lambda **k: gn.IrrepsLayerNorm("3x0e + 1x1o", **k),
     "diff group strongly": lambda **k: gn.DiffGroupNorm(6, 3, lamda=0.3, **k),
     "diff group masked": lambda **k: MaskedBlock(gn.DiffGroupNorm(6, 3, lamda=0.3, **k)),
 }

@@ -123,16 +123,15 @@ class Call(NamedTuple):
         rows, channels = x.shape
         segments = max(self.segments.num_segments, 0)  # an empty ptr is refused later
         centers, scales = (groups, groups) if self.layout is None else self.layout[1:]
-
-        # Not a table with domains as indices, on which Dynamo fails where sizes are symbols.
-        def count(over: Over | None, of_columns: int) -> int:
-            if over is None:
-                return 0
-            if over is Over.NODES:
-                return segments * channels
-            return (rows if over is Over.CHANNELS else segments) * of_columns
-
-        return count(center, centers), count(scale, scales)
+        # Not a table with domains as indices, on which Dynamo fails where sizes are symbols, and
+        # not a function, which a small call would pay for.
+        of_center = (rows if center is Over.CHANNELS else segments) * centers
+        of_scale = (rows if scale is Over.CHANNELS else segments) * scales
+        over_nodes = segments * channels
+        return (
+            0 if center is None else over_nodes if center is Over.NODES else of_center,
+            0 if scale is None else over_nodes if scale is Over.NODES else of_scale,
+        )
 
     def flat(self) -> tuple[tuple[Tensor | None, ...], tuple[Any, ...]]:
         """Flatten to tensors and numbers, as operators and C++ kernels take a call."""

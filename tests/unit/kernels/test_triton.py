@@ -111,7 +111,9 @@ def domains() -> Iterator[tuple[int, int, int]]:
     """Every centre, scale and number of groups that kernels have."""
     for center, scale, groups in itertools.product((0, 1, 2, 3), (0, 1, 2, 3), (1, 3)):
         over, of_scale = (Over(number) if number else None for number in (center, scale))
-        if not kernels_backend.refusals("triton", "cpu", torch.float32, over, of_scale, False):
+        if not kernels_backend.refusals(
+            "triton", "cpu", torch.float32, over, of_scale, False, False
+        ):
             yield center, scale, groups
 
 

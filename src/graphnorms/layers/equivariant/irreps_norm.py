@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any, Final, Unpack
 
 import torch
@@ -10,16 +9,16 @@ from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.layout import Layout
-from graphnorms.kernels.primitive import Statistics
-from graphnorms.layers.base import Given, Norm
+from graphnorms.layers.base import Given
+from graphnorms.layers.equivariant.cells_norm import CellsNorm
 from graphnorms.layers.equivariant.irreps import ORDERS, Irreps
 from graphnorms.layers.norm_options import IrrepsOptions, place
-from graphnorms.segments import Segments, as_segments
+from graphnorms.segments import as_segments
 
 NORMALIZATIONS: Final = ("component", "norm")
 
 
-class IrrepsNorm(Norm):
+class IrrepsNorm(CellsNorm):
     r"""A norm of features that rotate.
 
     A row consists of blocks of copies of irreducible representations, as in e3nn. Only scalars
@@ -36,7 +35,6 @@ class IrrepsNorm(Norm):
         device, dtype, backend, process_group: See `Norm`.
     """
 
-    _cells: Tensor
     _copy: Tensor
     _scalar: Tensor
 
@@ -59,42 +57,12 @@ class IrrepsNorm(Norm):
             made = nn.Parameter(torch.full((size,), value, **place(options))) if wanted else None
             self.register_parameter(name, made)
 
-    def _add_tables(self, device: torch.device | str | None) -> None:
-        """Keep the tables beside the parameters, but not in checkpoints."""
-        self._numbers_of_cells = self.cells()[1:]
-        for name, table in self._tables().items():
-            kept = table.to(torch.get_default_device() if device is None else device)
-            self.register_buffer(name, kept, persistent=False)
-
     def _tables(self) -> dict[str, Tensor]:
-        """Compute the buffers that irreps and arguments determine, on the CPU."""
         return {
-            "_cells": self.cells().table,
+            **super()._tables(),
             "_copy": self.irreps.copy_of_columns(),
             "_scalar": self.irreps.scalar_of_columns(),
         }
-
-    def reset_parameters(self) -> None:
-        """Fill the tables, which `to_empty` leaves empty."""
-        for name, table in self._tables().items():
-            self.get_buffer(name).copy_(table)
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
-    ) -> None:
-        # Weights that take the place of those on the meta device need tables.
-        given = next((state_dict[key] for key in state_dict if key.startswith(prefix)), None)
-        if self._cells.is_meta and local_metadata.get("assign_to_params_buffers"):
-            self._add_tables(None if given is None else given.device)
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
-
-    @abstractmethod
-    def cells(self) -> Layout:
-        """Make the layout, on the CPU."""
-
-    @abstractmethod
-    def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return α, γ and β of each column; None for 1, 1 and 0."""
 
     def _of_copies(self, numbers: Tensor) -> Tensor:
         """Give each column the number of its copy."""
@@ -110,17 +78,6 @@ class IrrepsNorm(Norm):
         else:
             segments = as_segments(None, rows_of=x, mask=given[2])
         return self._by_cells(x, segments, residual)[0]
-
-    def _by_cells(
-        self, x: Tensor, segments: Segments, residual: Tensor | None, *, statistics: bool = False
-    ) -> tuple[Tensor, Statistics | None]:
-        """Run the equation, and return its statistics if requested."""
-        assert self.point is not None
-        equation = (self.point, *self.parameters_in_columns(), self.eps)
-        layout = Layout(self._cells, *self._numbers_of_cells)
-        return self._normalize(
-            x, segments, equation, residual, statistics=statistics, layout=layout
-        )
 
     def _own_repr(self) -> str:
         return f"{self.irreps}, eps={self.eps}"
