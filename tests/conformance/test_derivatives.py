@@ -19,6 +19,7 @@ from torch._decomp import core_aten_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import graphnorms as gn
+from graphnorms.kernels.layout import Layout
 from graphnorms.layers import CATALOG
 from graphnorms.segments import Segments
 from tests.norms import CONDITION, TYPES, build_norm
@@ -32,6 +33,7 @@ pytestmark = [
 ]
 
 CHANNELS, GRAPHS = 6, 4
+RAGGED = Layout.of([0, 1, 1, 2, 2, 1], [0, -1, -1, 0, 0, -1], [1, 3, 3, 1, 1, 3])
 SIZES = (20, 31)
 TOLERANCE = 1e-9
 """Relative, in float64; what is wrong is off by a percent or more."""
@@ -59,6 +61,7 @@ def data(nodes: int) -> Data:
         "transpose_index": adjacency.transpose_index,
         "transpose_order": adjacency.transpose_order,
         "noise": torch.randn(nodes, CHANNELS, generator=generator, dtype=torch.float64),
+        "cells": RAGGED.table,
         "factors": torch.rand(nodes, generator=generator, dtype=torch.float64) + 0.5,
     }
 
@@ -109,6 +112,18 @@ class OfCatalog(nn.Module):
         return y
 
 
+class OfGraphs(nn.Module):
+    """A layer that needs the graphs alone."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, given: Data) -> Tensor:
+        y: Tensor = self.layer(x, given["unsorted"], GRAPHS)
+        return y
+
+
 class Primitive(nn.Module):
     """`segment_normalize` or `aggregate`; what it is given besides x depends on x."""
 
@@ -131,6 +146,7 @@ def normalized(
     shift: bool = False,
     dropout: float = 0.0,
     function: str | None = None,
+    ragged: bool = False,
 ) -> Callable[[Tensor, Data, str], Tensor]:
     def call(x: Tensor, given: Data, backend: str) -> Tensor:
         segments = Segments.from_batch(given["unsorted"], GRAPHS)
@@ -144,7 +160,8 @@ def normalized(
             segments,
             center=center,
             scale=scale,
-            groups=2,
+            groups=1 if ragged else 2,
+            layout=RAGGED._replace(table=given["cells"]) if ragged else None,
             weight=1 + torch.sin(wide),
             bias=torch.cos(wide),
             mean_scale=given_shift if shift else None,
@@ -184,6 +201,7 @@ PRIMITIVES = {
     "scale alone": normalized(None, BOTH),
     "centre alone": normalized(NODES, None, shift=True),
     "pair": normalized(NODES, BOTH, shift=True),
+    "ragged cells over nodes": normalized(NODES, BOTH, shift=True, activation="silu", ragged=True),
     "mask from x": normalized(NODES, NODES, masked=True, activation="silu"),
     "mask from x, within rows": normalized(ROW, ROW, masked=True, activation="gelu"),
     "mask from x, centre alone": normalized(NODES, None, masked=True, own=True, dropout=0.3),
@@ -198,9 +216,15 @@ PRIMITIVES = {
     "aggregate by edge weights and node scales from x": summed("edge weights, node scales"),
     "aggregate edge features from x": summed("edge features"),
 }
+ROTATING: dict[str, Callable[[], nn.Module]] = {
+    "irreps batch": lambda: gn.IrrepsBatchNorm("1x1o + 3x0e"),
+    "irreps graph": lambda: gn.IrrepsGraphNorm("3x0e + 1x1o", shift="all"),
+}
+"""Equivariant norms, which are not in the catalogue."""
 REFUSING = {"power": "in training its backward is no derivative: here it is in eval()"}
 BRANCHES: dict[str, Callable[[], nn.Module]] = {
     **{name: (lambda name=name: OfCatalog(name)) for name in CATALOG},
+    **{name: (lambda make=make: OfGraphs(make())) for name, make in ROTATING.items()},
     **{name: (lambda call=call: Primitive(call)) for name, call in PRIMITIVES.items()},
 }
 
