@@ -16,7 +16,14 @@ if TYPE_CHECKING or not interrupts.IS_COMMAND:
     from graphnorms.adjacency import Adjacency
     from graphnorms.dropin import Replacement, batch, convert_sync, replace_norms, resolve_norm
     from graphnorms.errors import BackendRefusedError, DatasetError, GraphnormsError, RunExistsError
-    from graphnorms.kernels import BackendStatus, Over, aggregate, backends, segment_normalize
+    from graphnorms.kernels import (
+        BackendStatus,
+        Layout,
+        Over,
+        aggregate,
+        backends,
+        segment_normalize,
+    )
     from graphnorms.layers import (
         CATALOG,
         AdaNorm,
@@ -101,6 +108,7 @@ __all__ = [
     "IrrepsLayerNorm",
     "JudgedTable",
     "LayerNorm",
+    "Layout",
     "MeanSubtractionNorm",
     "MessageNorm",
     "NodeNorm",

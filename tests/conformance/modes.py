@@ -57,6 +57,9 @@ LAYERS: dict[str, Make] = {
     "hetero batch cumulative": lambda **k: OfTypes(gn.HeteroBatchNorm(6, 4, momentum=None, **k)),
     "hetero layer": lambda **k: OfTypes(gn.HeteroLayerNorm(6, 4, **k)),
     "message": lambda **k: OfMessages(gn.MessageNorm(True, **k)),
+    "irreps batch": lambda **k: gn.IrrepsBatchNorm("3x0e + 1x1o", **k),
+    "irreps graph": lambda **k: gn.IrrepsGraphNorm("1x1o + 3x0e", shift="all", **k),
+    "irreps layer": lambda **k: gn.IrrepsLayerNorm("3x0e + 1x1o", **k),
     "diff group strongly": lambda **k: gn.DiffGroupNorm(6, 3, lamda=0.3, **k),
     "diff group masked": lambda **k: MaskedBlock(gn.DiffGroupNorm(6, 3, lamda=0.3, **k)),
 }
@@ -98,6 +101,7 @@ TRACKED = (
     "batch masked",
     "hetero batch",
     "hetero batch cumulative",
+    "irreps batch",
     "diff group strongly",
     "diff group masked",
 )

@@ -13,6 +13,7 @@ import torch
 from torch.autograd import forward_ad
 
 import graphnorms as gn
+from graphnorms.kernels.layout import Layout
 from graphnorms.kernels.point import FUNCTIONS
 from graphnorms.layers import CATALOG
 from graphnorms.segments import Segments
@@ -152,19 +153,23 @@ def test_vmap_over_batches_asks_for_their_size() -> None:
         torch.func.vmap(lambda batch: layer(x, batch))(batches)
 
 
-@pytest.mark.parametrize("center", [*gn.Over, "tanh", "erf"])
+@pytest.mark.parametrize("center", [*gn.Over, "tanh", "erf", "ragged"])
 def test_opcheck(center: gn.Over | str) -> None:
     """The operators themselves, with their formulas."""
     segments = Segments.from_batch(UNSORTED, 4)
-    function = FUNCTIONS.index(center) if isinstance(center, str) else 0
-    over = 0 if function else int(center)
-    numbers = (False, over, over, 2, 1, 1, 1e-5, 1, 0.25, function)
+    function = FUNCTIONS.index(center) if center in FUNCTIONS else 0
+    over, groups, table, cells = int(gn.Over.CHANNELS), 1, None, (1, 1)
+    if center == "ragged":
+        table, *cells = Layout.of([0, 0, 0, 1, 1, 1], [0, 0, -1, -1, 1, 1])
+    else:
+        over, groups = (0 if function else int(center)), 2
+    numbers = (False, over, over, groups, *cells, 1e-5, 1, 0.25, function)
     given = torch.tensor([0.7, 0.2]) if function else None
     operators = torch.ops.graphnorms
     x, residual, seed = features().requires_grad_(), features(seed=2), torch.tensor(5)
     for weight, bias in ((torch.rand(6), None), (torch.rand(4, 6), torch.rand(4, 6))):
         rest = (given, weight, bias)
-        call = (segments.ptr, segments.order, seed, None, *numbers)
+        call = (segments.ptr, segments.order, seed, table, *numbers)
         arguments = (x, residual, *rest, *call, True)
         torch.library.opcheck(operators.normalize_forward.default, arguments)
         statistics = operators.normalize_forward(*arguments)[1].detach()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import torch
-from torch import Tensor
 
+from graphnorms.bench import equivariant_times
 from graphnorms.bench.bench_settings import Shape
 from graphnorms.bench.contenders import LAYER_NORM, Contender, Problem, torchs_own
-from graphnorms.bench.number_checks import check_forces, of_energy_and_force
+from graphnorms.bench.number_checks import check_forces
 from graphnorms.bench.results import Case
 from graphnorms.bench.session import Session, circumstances, labels
-from graphnorms.bench.timing import in_turn
+from graphnorms.bench.timing import force_step, in_turn
 from graphnorms.layers.catalog import Normalization
 
 SHAPES: Final = (
@@ -28,7 +28,7 @@ def measure(session: Session) -> Iterator[Case]:
     """Time a force step of LayerNorm and RMSNorm beside `nn.LayerNorm`, GraphNorm beside PyG's.
 
     The energy is a function of y, and the loss one of energy and force; γ, β and α get gradients
-    from the loss alone, as in training.
+    from the loss alone, as in training. Norms of features that rotate follow, beside their peers.
 
     Raises:
         WrongNumbersError: A layer computes something else than it should, in the second derivative
@@ -51,13 +51,15 @@ def measure(session: Session) -> Iterator[Case]:
             cotangents = [
                 torch.randn(problem.x.shape, generator=generator).to(problem.x) for _ in range(3)
             ]
-            steps = {c.name: _step(c, problem.x, cotangents) for c in contenders}
+            steps = {c.name: force_step(c, problem.x, cotangents) for c in contenders}
             values = in_turn(steps, settings.rounds, settings.device)
             title = f"{where}, {shape}; {circumstances(dtype, threads)}; force step"
             session.say(f"{title}: done")
             baseline = next((name for name in values if name.startswith("PyG ")), LAYER_NORM)
             about = {**labels(shape, dtype, threads), "statistics": where}
             yield Case(title, about, "seconds", values, (baseline,), problem.x.numel())
+    if not settings.norms:
+        yield from equivariant_times.measure(session, shapes[-2:])
 
 
 def _contenders(
@@ -70,8 +72,3 @@ def _contenders(
             # The rival of statistics within rows is nn.LayerNorm.
             if row.point.spans_rows or not contender.name.startswith("PyG "):
                 yield contender
-
-
-def _step(contender: Contender, x: Tensor, cotangents: list[Tensor]) -> Callable[[], object]:
-    leaf, *others = (t.detach().clone().requires_grad_() for t in (x, *cotangents))
-    return lambda: of_energy_and_force(contender.call, contender.parameters(), leaf, others)

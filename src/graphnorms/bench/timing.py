@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.bench.contenders import Contender
+from graphnorms.bench.number_checks import of_energy_and_force
 
 _WARM_UP: Final = 3
 """Calls that do not count: they compile, and touch memory for the first time."""
@@ -87,6 +88,12 @@ def forward_and_backward(contender: Contender, x: Tensor, grad_y: Tensor) -> Cal
         call(leaf).backward(grad_y)
 
     return step
+
+
+def force_step(contender: Contender, x: Tensor, cotangents: list[Tensor]) -> Callable[[], object]:
+    """Return a step of force training of a contender; see `of_energy_and_force`."""
+    leaf, *others = (t.detach().clone().requires_grad_() for t in (x, *cotangents))
+    return lambda: of_energy_and_force(contender.call, contender.parameters(), leaf, others)
 
 
 def forward(contender: Contender, x: Tensor) -> Callable[[], object]:

@@ -50,12 +50,12 @@ class Layout(NamedTuple):
         Raises:
             ValueError: The numbers are not int64 of one length, or out of their range.
         """
-        scale = torch.as_tensor(scale_cells)
-        center = torch.zeros_like(scale) if center_cells is None else torch.as_tensor(center_cells)
+        scale = _as_tensor(scale_cells)
+        center = torch.zeros_like(scale) if center_cells is None else _as_tensor(center_cells)
         if divisors is None:
             sizes = torch.bincount(scale) if scale.numel() and int(scale.min()) >= 0 else scale
             divisors = sizes[scale]
-        parts = (center, scale, torch.as_tensor(divisors))
+        parts = (center, scale, _as_tensor(divisors))
         if any(part.shape != (scale.numel(),) or part.dtype != torch.int64 for part in parts):
             shapes = ", ".join(f"{tuple(part.shape)} of {part.dtype}" for part in parts)
             raise ValueError(
@@ -85,3 +85,8 @@ class Layout(NamedTuple):
     def divisors(self) -> Tensor:
         """d of each column."""
         return self.table[2]
+
+
+def _as_tensor(numbers: Tensor | Sequence[int]) -> Tensor:
+    # torch.as_tensor would move a tensor to the default device, e.g. to "meta".
+    return numbers if isinstance(numbers, Tensor) else torch.tensor(numbers)

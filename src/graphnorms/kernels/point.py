@@ -122,13 +122,16 @@ class Call(NamedTuple):
         center, scale, _, groups, _ = self.point
         rows, channels = x.shape
         segments = max(self.segments.num_segments, 0)  # an empty ptr is refused later
-        if self.layout is None:
-            sizes = (0, segments * channels, rows * groups, segments * groups)
-            return sizes[center or 0], sizes[scale or 0]
-        of_center, of_scale = (
-            (0, segments * channels, rows * cells, segments * cells) for cells in self.layout[1:]
+        centers, scales = (groups, groups) if self.layout is None else self.layout[1:]
+        # Not a table with domains as indices, on which Dynamo fails where sizes are symbols, and
+        # not a function, which a small call would pay for.
+        of_center = (rows if center is Over.CHANNELS else segments) * centers
+        of_scale = (rows if scale is Over.CHANNELS else segments) * scales
+        over_nodes = segments * channels
+        return (
+            0 if center is None else over_nodes if center is Over.NODES else of_center,
+            0 if scale is None else over_nodes if scale is Over.NODES else of_scale,
         )
-        return of_center[center or 0], of_scale[scale or 0]
 
     def flat(self) -> tuple[tuple[Tensor | None, ...], tuple[Any, ...]]:
         """Flatten to tensors and numbers, as operators and C++ kernels take a call."""

@@ -220,8 +220,8 @@ def _statistics_over_nodes(x: Tensor, call: Call, measured: Tensor) -> Statistic
         cells = cells_of_center(call)
         if cells is None:
             return measured.new_zeros((0, 0))
-        first = cells.first(x.detach()).to(measured.dtype)
-        return first + shift.view(shape)
+        found: Tensor = cells.first(x.detach()).to(measured.dtype) + shift.view(shape)
+        return found
 
     return Statistics(mean, lambda: moment.view(shape), measured)
 

@@ -14,6 +14,7 @@ from graphnorms.kernels.point import Call, Over, Point
 from graphnorms.kernels.primitive import normalize
 from graphnorms.layers.base import Norm
 from graphnorms.layers.catalog import CATALOG
+from graphnorms.layers.equivariant.cells_norm import CellsNorm
 from graphnorms.segments import Segments, as_segments
 
 NEAR: Final = 10.0
@@ -62,7 +63,8 @@ class Scaling(NamedTuple):
             segments = as_segments(batch if per_graph else None, rows_of=x)
             shift = getattr(module, "mean_scale", None) if self.point.center is not None else None
             # Of half precision the moments may lie beyond its range.
-            call = Call(segments, self.point, self.eps)
+            layout = module.column_layout if isinstance(module, CellsNorm) else None
+            call = Call(segments, self.point, self.eps, layout=layout)
             with torch.no_grad():
                 moment = _moments(x.detach().float(), call, shift)
         except (ValueError, GraphnormsError):

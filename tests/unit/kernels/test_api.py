@@ -15,6 +15,7 @@ from graphnorms.kernels import backend as kernels_backend
 from graphnorms.kernels.cells import Cells
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.cpu import normalize as cpu
+from graphnorms.kernels.point import Call, Point
 from graphnorms.segments import Segments
 from tests.operands import run_backward, run_forward
 
@@ -84,7 +85,7 @@ def test_every_point_of_the_equation(
 
 def test_auto_takes_the_first_backend_without_a_refusal() -> None:
     def pick(dtype: torch.dtype, wanted: str = "auto") -> kernels_backend.Backend | None:
-        return kernels_backend.pick("cpu", dtype, gn.Over.NODES, None, False, wanted)
+        return kernels_backend.pick("cpu", dtype, gn.Over.NODES, None, False, False, wanted)
 
     assert pick(torch.float32) is kernels_backend.CPU
     assert pick(torch.float8_e5m2) is None  # the reference
@@ -244,7 +245,8 @@ def test_an_older_torch_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_is_no_plain_tensor_is_refused_and_not_read() -> None:
     x, ptr = torch.zeros(5, 6), torch.tensor([0, 5])
     run = extension.kernels().normalize_forward
-    call = ((None,) * 3, (ptr, None, None, None), (1, 1, 1, 1, 1, 1e-5, 0, 0.0, 0), False, 1)
+    whole = Call(Segments(ptr, None, 5), Point(gn.Over.NODES, gn.Over.NODES))
+    call = ((None,) * 3, whole, False, 1)
     y, statistics = torch.full((5, 6), torch.nan), torch.zeros(12)
     assert run(x, None, *call, y, statistics)
     assert torch.equal(y, x)

@@ -97,7 +97,8 @@ def test_the_kernels_are_the_reference(point: Any, dtype: torch.dtype) -> None:
             cotangents, drawn.grad_y, drawn.x, given, statistics, call, [True] * 5
         )
         x, residual, grad_y = in_float64((drawn.x, drawn.residual, drawn.grad_y))
-        assert x is not None and grad_y is not None
+        assert x is not None
+        assert grad_y is not None
         _, weight, bias = in_float64(given)
         wide = (None, weight, bias)
         expected, _, moment = reference.segment_normalize(x, call, wide, residual)

@@ -138,6 +138,18 @@ def by_hand_of_irreps(norm: Any, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", EVERY)
+def test_tables_and_parameters_after_the_meta_device(name: str) -> None:
+    fresh, x = EVERY[name](), features(name).float()
+    emptied = EVERY[name](device="meta").to_empty(device="cpu")
+    emptied.reset_parameters()
+    loaded = EVERY[name](device="meta")
+    loaded.load_state_dict(fresh.state_dict(), assign=True)
+    expected = fresh(x, BATCH, 4)
+    for norm in (emptied, loaded):
+        assert torch.equal(norm(x, BATCH, 4), expected)
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_the_formula_and_its_derivatives(name: str) -> None:
     norm, x = made(name), features(name)
     by_hand = by_hand_of_degrees if name.startswith("degrees") else by_hand_of_irreps

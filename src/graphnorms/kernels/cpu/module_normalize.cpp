@@ -29,34 +29,66 @@ int64_t cells(const Norm& n, int over, int64_t of_columns) {
            (over == kNodes ? n.channels : of_columns);
 }
 
-// Fill in what forward and backward have in common, if it fits together. `tensors` and `numbers` are
-// those of graphnorms.kernels.point.Call.flat.
-bool fill(Norm& n, const View& x, const Parameters& parameters, const nb::tuple& tensors, const nb::tuple& numbers_,
-          int threads) {
+// The names behind None in graphnorms.kernels.point, in the order of their enumerations.
+constexpr std::array kActivations{"relu", "leaky_relu", "gelu", "silu"};
+constexpr std::array kFunctions{"tanh", "erf"};
+
+// The number of a name, 0 for None, or -1 if there is none of that name.
+template <size_t N> int number_of(nb::handle name, const std::array<const char*, N>& names) {
+    if (name.is_none()) return 0;
+    for (size_t i = 0; PyUnicode_Check(name.ptr()) && i < N; ++i)
+        if (PyUnicode_CompareWithASCIIString(name.ptr(), names[i]) == 0) return int(i) + 1;
+    return -1;
+}
+
+int domain(nb::handle over) { return over.is_none() ? kNone : nb::cast<int>(over); }
+
+// A graphnorms.kernels.point.Call: a tuple of these items. It and its parts outlive the views.
+struct Call {
+    explicit Call(const nb::tuple& of)
+        : segments(item(of, 0)), seed(item(of, 5)), ptr_(segments.attr("ptr")), order_(segments.attr("order")),
+          ptr(ptr_), order(order_), point(nb::borrow<nb::tuple>(item(of, 1))), layout(item(of, 6)), eps(item(of, 2)),
+          activation(item(of, 3)), dropout(item(of, 4)) {}
+    nb::handle segments;
+    View seed;
+    nb::object ptr_, order_;
+    View ptr, order;
+    nb::tuple point;
+    nb::handle layout, eps, activation, dropout;
+};
+
+// Fill in what forward and backward have in common, if it fits together.
+bool fill(Norm& n, const View& x, const Parameters& parameters, const Call& call, int threads) {
     const bool known = x.dtype() >= 0 && x.dtype() < kDtypes;
-    const View ptr(item(tensors, 0)), order(item(tensors, 1)), seed(item(tensors, 2)), table(item(tensors, 3));
     const auto& [mean_scale, weight, bias] = parameters;
+    const View &ptr = call.ptr, &order = call.order, &seed = call.seed;
     if (!known || !x.has_whole_rows() || x.size(1) < 1 || !ptr.is_index() || ptr.size(0) < 1) return false;
-    n.center = nb::cast<int>(item(numbers_, 0));
-    n.scale = nb::cast<int>(item(numbers_, 1));
-    n.groups = nb::cast<int64_t>(item(numbers_, 2));
-    n.centers = nb::cast<int64_t>(item(numbers_, 3));
-    n.scales = nb::cast<int64_t>(item(numbers_, 4));
-    n.eps = nb::cast<double>(item(numbers_, 5));
-    n.activation = nb::cast<int>(item(numbers_, 6));
-    n.dropout = nb::cast<double>(item(numbers_, 7));
-    n.function = nb::cast<int>(item(numbers_, 8));
+    n.center = domain(item(call.point, 0));
+    n.scale = domain(item(call.point, 1));
+    n.groups = nb::cast<int64_t>(item(call.point, 3));
+    n.function = number_of(item(call.point, 4), kFunctions);
+    n.eps = nb::cast<double>(call.eps);
+    n.activation = number_of(call.activation, kActivations);
+    n.dropout = nb::cast<double>(call.dropout);
+    if (n.function < 0 || n.activation < 0) return false;
     n.rows = x.size(0);
     n.channels = x.size(1);
     n.segments = ptr.size(0) - 1;
     n.threads = usable_threads(threads, n.rows * n.channels);
     if (n.groups < 1 || n.channels % n.groups) return false;
-    if (table.none()) n.centers = n.scales = n.groups;
-    else if (!table.is_matrix(kInt64, 3, n.channels) || n.groups != 1 || n.centers < 1 || n.scales < 1) return false;
+    n.centers = n.scales = n.groups;
+    n.table = nullptr;
+    if (!call.layout.is_none()) {
+        const nb::tuple layout = nb::borrow<nb::tuple>(call.layout);
+        const View table(item(layout, 0));
+        n.centers = nb::cast<int64_t>(item(layout, 1));
+        n.scales = nb::cast<int64_t>(item(layout, 2));
+        if (!table.is_matrix(kInt64, 3, n.channels) || n.groups != 1 || n.centers < 1 || n.scales < 1) return false;
+        n.table = static_cast<const int64_t*>(table.data());
+    }
     if (!order.none() && !order.is_index(n.rows)) return false;
     if (!seed.none() && !(seed.dtype() == kInt64 && (seed.dims() == 0 || seed.is_index(1)))) return false;
 
-    n.table = static_cast<const int64_t*>(table.data());
 
     const int numbers = accumulation(x.dtype());
     const bool own = (!weight.none() && weight.dtype() >= 0 && weight.dims() == 2) ||
@@ -135,11 +167,11 @@ template <class Call> Answer answer(Call& call, void (*kernel)(const Call&)) {
     return out_of_range ? Answer() : Answer(true);
 }
 
-Answer forward(nb::handle x_, nb::handle residual_, const nb::tuple& parameters, const nb::tuple& tensors,
-               const nb::tuple& numbers, bool with_moment, int threads, nb::handle y_, nb::handle statistics) {
+Answer forward(nb::handle x_, nb::handle residual_, const nb::tuple& parameters, const nb::tuple& call,
+               bool with_moment, int threads, nb::handle y_, nb::handle statistics) {
     const View x(x_), residual(residual_), y(y_);
     NormForward p;
-    if (!fill(p, x, Parameters(parameters), tensors, numbers, threads) ||
+    if (!fill(p, x, Parameters(parameters), Call(call), threads) ||
         !fill_statistics(p, x, View(statistics), with_moment) || !y.is_like(x) || !y.contiguous() ||
         (!residual.none() && !residual.is_like(x)))
         return false;
@@ -184,12 +216,11 @@ bool fill_backward(NormBackward& p, const View& x, const View& grad_y, const Vie
 }
 
 Answer backward(nb::handle grad_y, nb::handle x_, const nb::tuple& parameters_, nb::handle statistics,
-                const nb::tuple& tensors, const nb::tuple& numbers, int threads, nb::handle grad_x,
-                const nb::tuple& grads) {
+                const nb::tuple& call, int threads, nb::handle grad_x, const nb::tuple& grads) {
     const View x(x_);
     const Parameters parameters(parameters_);
     NormBackward p;
-    if (!fill(p, x, parameters, tensors, numbers, threads) || !fill_statistics(p, x, View(statistics), false) ||
+    if (!fill(p, x, parameters, Call(call), threads) || !fill_statistics(p, x, View(statistics), false) ||
         !fill_backward(p, x, View(grad_y), View(grad_x), parameters, Parameters(grads)))
         return false;
     nb::gil_scoped_release others_run;
@@ -198,13 +229,12 @@ Answer backward(nb::handle grad_y, nb::handle x_, const nb::tuple& parameters_, 
 }
 
 Answer double_backward(nb::handle of_grad_x_, const nb::tuple& of_grads_, nb::handle grad_y, nb::handle x_,
-                       const nb::tuple& parameters_, nb::handle statistics, const nb::tuple& tensors,
-                       const nb::tuple& numbers, int threads, nb::handle grad_grad_y_, nb::handle grad_x_,
-                       const nb::tuple& grads) {
+                       const nb::tuple& parameters_, nb::handle statistics, const nb::tuple& call, int threads,
+                       nb::handle grad_grad_y_, nb::handle grad_x_, const nb::tuple& grads) {
     const View x(x_), grad_x(grad_x_), of_grad_x(of_grad_x_), grad_grad_y(grad_grad_y_);
     const Parameters parameters(parameters_), of_grads(of_grads_);
     NormDoubleBackward p;
-    if (!fill(p, x, parameters, tensors, numbers, threads) || !fill_statistics(p, x, View(statistics), false) ||
+    if (!fill(p, x, parameters, Call(call), threads) || !fill_statistics(p, x, View(statistics), false) ||
         !fill_backward(p, x, View(grad_y), grad_x, parameters, Parameters(grads)) || grad_x.none() ||
         !are_gradients(p, x, parameters, of_grads) || !of_grad_x.is_like(x) || !grad_grad_y.is_like(x) ||
         !grad_grad_y.contiguous())
@@ -240,14 +270,14 @@ bool update_running(nb::handle x_, nb::handle statistics_, nb::handle mean_, nb:
 
 void bind_normalize(nb::module_& m) {
     m.def("normalize_forward", forward, nb::arg("x"), nb::arg("residual").none(), nb::arg("parameters"),
-          nb::arg("tensors"), nb::arg("numbers"), nb::arg("moment"), nb::arg("threads"), nb::arg("y"),
+          nb::arg("call"), nb::arg("moment"), nb::arg("threads"), nb::arg("y"),
           nb::arg("statistics"));
     m.def("normalize_backward", backward, nb::arg("grad_y"), nb::arg("x"), nb::arg("parameters"),
-          nb::arg("statistics"), nb::arg("tensors"), nb::arg("numbers"), nb::arg("threads"),
+          nb::arg("statistics"), nb::arg("call"), nb::arg("threads"),
           nb::arg("grad_x").none(), nb::arg("grads"));
     m.def("normalize_double_backward", double_backward, nb::arg("of_grad_x"), nb::arg("of_grads"),
-          nb::arg("grad_y"), nb::arg("x"), nb::arg("parameters"), nb::arg("statistics"), nb::arg("tensors"),
-          nb::arg("numbers"), nb::arg("threads"), nb::arg("grad_grad_y"), nb::arg("grad_x"), nb::arg("grads"));
+          nb::arg("grad_y"), nb::arg("x"), nb::arg("parameters"), nb::arg("statistics"), nb::arg("call"),
+          nb::arg("threads"), nb::arg("grad_grad_y"), nb::arg("grad_x"), nb::arg("grads"));
     m.def("update_running", update_running, nb::arg("x"), nb::arg("statistics"), nb::arg("mean"),
           nb::arg("var"), nb::arg("rows"), nb::arg("momentum"));
 }

@@ -39,7 +39,6 @@ def normalize_forward(
         y, and the statistics in one vector: the shift (the centre's mean relative to the cell's
         first entry), 1/sqrt(s² + eps), and s² if `moment`.
     """
-    tensors, numbers = call.flat()
     centers, scales = call.cells(x)
     size = centers + scales * (2 if moment else 1)
     y = torch.empty_like(x)
@@ -47,8 +46,8 @@ def normalize_forward(
     wide = x.dtype in _WIDE
     statistics = x.new_empty(size) if wide else x.new_empty(size, dtype=torch.float32)
     run = kernels().normalize_forward
-    how = (numbers, moment, torch.get_num_threads())
-    if not run(x, residual, parameters, tensors, *how, y, statistics):
+    how = (moment, torch.get_num_threads())
+    if not run(x, residual, parameters, call, *how, y, statistics):
         x = features(x)
         if residual is not None:
             residual = rows_like("residual", residual, x)
@@ -77,21 +76,20 @@ def normalize_backward(
     Returns:
         The four gradients, those of parameters in the accumulation dtype; `None` if not needed.
     """
-    tensors, numbers = call.flat()
     dtype = accumulation_dtype(x.dtype)
     grad_x = torch.empty_like(x) if needs[0] else None
     grads = _rooms(parameters, needs, dtype)
     run = kernels().normalize_backward
-    how = (numbers, torch.get_num_threads())
-    if not run(grad_y, x, parameters, statistics, tensors, *how, grad_x, grads):
+    threads = torch.get_num_threads()
+    if not run(grad_y, x, parameters, statistics, call, threads, grad_x, grads):
         x = features(x)
-        fitting, tensors = _fitting(x, parameters, call)
+        fitting, call = _fitting(x, parameters, call)
         grad_y = rows_like("grad_y", grad_y, x)
         _check_statistics(statistics, x, call)
         if grad_x is not None:
             grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
         grads = _rooms(fitting, needs, dtype)
-        done = run(grad_y, x, fitting, statistics, tensors, *how, grad_x, grads)
+        done = run(grad_y, x, fitting, statistics, call, threads, grad_x, grads)
         if done is None and bool(x.isfinite().all()):
             found = derivatives.backward(grad_y, x, parameters, call)
             of_x, *others = (
@@ -121,7 +119,6 @@ def normalize_double_backward(
     Returns:
         The five gradients, those of parameters in the accumulation dtype; `None` if not needed.
     """
-    tensors, numbers = call.flat()
     dtype = accumulation_dtype(x.dtype)
     of_grad_x, others = cotangents[0], tuple(cotangents[1:])
     if of_grad_x is None:
@@ -129,11 +126,11 @@ def normalize_double_backward(
     grad_grad_y, grad_x = torch.empty_like(x), torch.empty_like(x)
     grads = _rooms(parameters, needs[1:], dtype)
     run = kernels().normalize_double_backward
-    how = (numbers, torch.get_num_threads())
-    given, rooms = (parameters, statistics, tensors), (grad_grad_y, grad_x, grads)
-    if not run(of_grad_x, others, grad_y, x, *given, *how, *rooms):
+    threads = torch.get_num_threads()
+    given, rooms = (parameters, statistics, call, threads), (grad_grad_y, grad_x, grads)
+    if not run(of_grad_x, others, grad_y, x, *given, *rooms):
         x = features(x)
-        fitting, tensors = _fitting(x, parameters, call)
+        fitting, call = _fitting(x, parameters, call)
         grad_y, of_grad_x = rows_like("grad_y", grad_y, x), rows_like("of_grad_x", of_grad_x, x)
         others = tuple(
             parameter(f"of_grad_{name}", of_grad, () if of is None else tuple(of.shape), dtype)
@@ -146,8 +143,8 @@ def normalize_double_backward(
             torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(2)
         )
         grads = _rooms(fitting, needs[1:], dtype)
-        given, rooms = (fitting, statistics, tensors), (grad_grad_y, grad_x, grads)
-        done = run(of_grad_x, others, grad_y, x, *given, *how, *rooms)
+        given, rooms = (fitting, statistics, call, threads), (grad_grad_y, grad_x, grads)
+        done = run(of_grad_x, others, grad_y, x, *given, *rooms)
         if done is None and bool(x.isfinite().all()):
             found = derivatives.double_backward(cotangents, grad_y, x, parameters, call)
             return tuple(
@@ -220,9 +217,7 @@ def _room(parameter: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return torch.empty_like(parameter, dtype=None if parameter.dtype == dtype else dtype)
 
 
-def _fitting(
-    x: Tensor, parameters: Parameters, call: Call
-) -> tuple[Parameters, tuple[Tensor | None, ...]]:
+def _fitting(x: Tensor, parameters: Parameters, call: Call) -> tuple[Parameters, Call]:
     """Convert the parameters and the tensors of a call for the kernels, copying where needed.
 
     Raises:
@@ -254,11 +249,12 @@ def _fitting(
         parameter("weight", weight, affine, dtype),
         parameter("bias", bias, affine, dtype),
     )
-    return fitting, (ptr, order, seed, None if call.layout is None else _table(x, call.layout))
+    layout = None if call.layout is None else _contiguous(x, call.layout)
+    return fitting, call._replace(seed=seed, layout=layout)
 
 
-def _table(x: Tensor, layout: Layout) -> Tensor:
-    """Return the table of a layout without gaps.
+def _contiguous(x: Tensor, layout: Layout) -> Layout:
+    """Return a layout whose table has no gaps.
 
     Raises:
         ValueError: It has another shape or dtype, is not on the cpu, or has no memory.
@@ -269,7 +265,7 @@ def _table(x: Tensor, layout: Layout) -> Tensor:
             f"the table of layout is {tuple(layout.table.shape)} of {layout.table.dtype}, expected "
             f"{expected} of int64 on the cpu"
         )
-    return resolved("layout", layout.table).contiguous()
+    return layout._replace(table=resolved("layout", layout.table).contiguous())
 
 
 def _check_statistics(statistics: Tensor, x: Tensor, call: Call) -> None:

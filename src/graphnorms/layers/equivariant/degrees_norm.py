@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.kernels.layout import Layout
-from graphnorms.kernels.point import Over, Point, check_residual
+from graphnorms.kernels.point import check_residual
 from graphnorms.layers.argument_checks import check_channels
-from graphnorms.layers.base import Norm
+from graphnorms.layers.equivariant.cells_norm import CellsNorm
 from graphnorms.layers.equivariant.irreps_norm import NORMALIZATIONS, check_normalization
 from graphnorms.layers.norm_options import DegreesOptions, place
 from graphnorms.segments import Segments, as_segments
 
 
-class DegreesNorm(Norm):
+class DegreesNorm(CellsNorm):
     r"""A norm of features `(nodes, (lmax + 1)², channels)`, within each node.
 
     Row $l^2 + l + m$ is the component $m$ of degree $l$. Only degree 0 is centred and has a
@@ -34,7 +34,6 @@ class DegreesNorm(Norm):
 
     affine_weight: Any
     affine_bias: Any
-    _cells: Tensor
     _degree: Tensor
 
     def __init__(
@@ -84,44 +83,45 @@ class DegreesNorm(Norm):
             residual = residual.flatten(1)
         rows = x.flatten(1)  # (nodes, components * channels)
         segments = as_segments(None, rows_of=rows, mask=mask)
-        equation = (self.point, None, *self.parameters_in_columns(), self.eps)
-        layout = Layout(self._cells, *self._numbers_of_cells)
-        y, _ = self._normalize(rows, segments, equation, residual, layout=layout)
-        return y.view(x.shape)
+        return self._by_cells(rows, segments, residual)[0].view(x.shape)
 
-    @abstractmethod
-    def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None]:
-        """Return γ and β of each column, `((lmax + 1)² in_channels,)`; None for 1 and 0."""
+    def reset_parameters(self) -> None:
+        """Set γ to 1 and β to 0."""
+        super().reset_parameters()
+        for name, parameter in self.named_parameters():
+            nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
 
     def _add_weight(self, degrees: int, options: DegreesOptions, *, affine: bool) -> None:
         """Register γ for the highest degrees."""
         made = nn.Parameter(torch.ones(degrees, self.in_channels, **place(options)))
         self.register_parameter("affine_weight", made if affine else None)
 
-    def _add_layout(
-        self, scale_cells: Tensor, divisors: Tensor, options: DegreesOptions, *, centred: bool
-    ) -> None:
-        """Keep the cells of the columns beside the parameters.
+    @property
+    def degree_of_components(self) -> Tensor:
+        """The degree of each component, on the CPU."""
+        degree = torch.arange(self.lmax + 1, device="cpu")
+        return torch.repeat_interleave(degree, 2 * degree + 1)
+
+    def _tables(self) -> dict[str, Tensor]:
+        return {**super()._tables(), "_degree": self.degree_of_components}
+
+    def cells(self) -> Layout:
+        """See `CellsNorm`."""
+        scale, divisors = self.scale_of_degrees(torch.arange(self.lmax + 1, device="cpu"))
+        degree = self.degree_of_components.repeat_interleave(self.in_channels)
+        center = torch.where(degree == 0, 0, -1)
+        return Layout.of(scale[degree], center, divisors[degree] * self.in_channels)
+
+    @abstractmethod
+    def scale_of_degrees(self, degree: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cell of the scale of each degree, and what squares are divided by.
 
         Args:
-            scale_cells: The cell of the scale of each degree, `(lmax + 1,)`.
-            divisors: What the squares of a degree are divided by, before their mean over the
-                channels.
-            options: For the device.
-            centred: Whether degree 0 is centred.
+            degree: The degrees, `(lmax + 1,)`.
+
+        Returns:
+            The cells, and the divisors of squares before their mean over the channels.
         """
-        self.point = Point(Over.CHANNELS if centred else None, Over.CHANNELS)
-        degree = torch.arange(self.lmax + 1, device="cpu")
-        of_components = torch.repeat_interleave(degree, 2 * degree + 1)
-        of_columns = of_components.repeat_interleave(self.in_channels)
-        layout = Layout.of(
-            scale_cells[of_columns],
-            torch.where(of_columns == 0, 0, -1),
-            divisors[of_columns] * self.in_channels,
-        )
-        self._numbers_of_cells = layout[1:]
-        for name, index in (("_cells", layout.table), ("_degree", of_components)):
-            self.register_buffer(name, index.to(options.get("device")), persistent=False)
 
     def _of_scalars(self, bias: Tensor) -> Tensor:
         """Give the columns of degree 0 their β, and 0 to the others."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
+from graphnorms.kernels.point import Over, Point
 from graphnorms.layers.equivariant.degrees_norm import DegreesNorm
 from graphnorms.layers.equivariant.irreps_norm import NORMALIZATIONS
 from graphnorms.layers.layer_norm import LayerNorm
@@ -53,6 +54,8 @@ class EquivariantLayerNorm(DegreesNorm):
     `models/uma/nn/layer_norm.py`: their checkpoints load unchanged.
     """
 
+    point = Point(Over.CHANNELS, Over.CHANNELS)
+
     def __init__(
         self,
         in_channels: int,
@@ -69,34 +72,40 @@ class EquivariantLayerNorm(DegreesNorm):
         super().__init__(in_channels, lmax, eps, **options)
         self.degrees = degrees
         self.std_balance_degrees = std_balance_degrees
-        degree = torch.arange(lmax + 1, device="cpu")
-        components = 2 * degree + 1
         if degrees == "each":
             self._add_weight(lmax + 1, options, affine=affine)
             bias = nn.Parameter(torch.zeros(in_channels, **place(options)))
             self.register_parameter("affine_bias", bias if affine else None)
-            cells, divisors = degree, components
         else:
             self._add_weight(lmax, options, affine=affine)
             # It holds parameters under the names of checkpoints and is never called.
             self.norm_l0 = LayerNorm(
                 in_channels, eps, affine, mode="node", backend=self.backend, **place(options)
             )
-            cells = (degree > 0).to(torch.int64)
-            divisors = components * lmax if std_balance_degrees else cells * (self.components - 1)
+        self._add_tables(options.get("device"))
+
+    def scale_of_degrees(self, degree: Tensor) -> tuple[Tensor, Tensor]:
+        """See `DegreesNorm`."""
+        components, rest = 2 * degree + 1, (degree > 0).to(degree.dtype)
         if self.normalization == NORMALIZATIONS[1]:
             divisors = torch.ones_like(degree)
-        divisors[0] = 1
-        self._add_layout(cells, divisors, options, centred=True)
+        elif self.degrees == "each":
+            divisors = components
+        elif self.std_balance_degrees:
+            divisors = components * self.lmax
+        else:
+            divisors = rest * (self.components - 1)
+        # Degree 0 is alone, with one component.
+        return degree if self.degrees == "each" else rest, torch.where(degree == 0, 1, divisors)
 
-    def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None]:
-        """See `DegreesNorm`."""
+    def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """See `CellsNorm`."""
         weight = self.affine_weight
         if weight is None:
-            return None, None
+            return None, None, None
         if self.degrees == "each":
             bias = self.affine_bias
         else:
             weight = torch.cat((self.norm_l0.weight.unsqueeze(0), weight))
             bias = self.norm_l0.bias
-        return weight.index_select(0, self._degree).flatten(), self._of_scalars(bias)
+        return None, weight.index_select(0, self._degree).flatten(), self._of_scalars(bias)

@@ -7,6 +7,7 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from graphnorms.kernels.point import Over, Point
 from graphnorms.layers.equivariant.degrees_norm import DegreesNorm
 from graphnorms.layers.equivariant.irreps_norm import NORMALIZATIONS
 from graphnorms.layers.norm_options import DegreesOptions, place
@@ -67,23 +68,28 @@ class EquivariantRMSNorm(DegreesNorm):
                 "normalization is 'norm' and std_balance_degrees True, which weighs the components "
                 "otherwise; choose std_balance_degrees=False"
             )
+        self.point = Point(Over.CHANNELS if centering else None, Over.CHANNELS)
         self.centering = centering
         self.std_balance_degrees = std_balance_degrees
         self._add_weight(lmax + 1, options, affine=affine)
         bias = nn.Parameter(torch.zeros(in_channels, **place(options)))
         self.register_parameter("affine_bias", bias if affine and centering else None)
 
-        degree = torch.arange(lmax + 1, device="cpu")
-        if std_balance_degrees:
-            divisors = (2 * degree + 1) * (lmax + 1)
+        self._add_tables(options.get("device"))
+
+    def scale_of_degrees(self, degree: Tensor) -> tuple[Tensor, Tensor]:
+        """See `DegreesNorm`."""
+        if self.std_balance_degrees:
+            divisors = (2 * degree + 1) * (self.lmax + 1)
         else:
             count = self.components if self.normalization == NORMALIZATIONS[0] else 1
             divisors = torch.full_like(degree, count)
-        self._add_layout(torch.zeros_like(degree), divisors, options, centred=centering)
+        return torch.zeros_like(degree), divisors
 
-    def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None]:
-        """See `DegreesNorm`."""
+    def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """See `CellsNorm`."""
         if self.affine_weight is None:
-            return None, None
+            return None, None, None
         weight = self.affine_weight.index_select(0, self._degree).flatten()
-        return weight, None if self.affine_bias is None else self._of_scalars(self.affine_bias)
+        bias = None if self.affine_bias is None else self._of_scalars(self.affine_bias)
+        return None, weight, bias

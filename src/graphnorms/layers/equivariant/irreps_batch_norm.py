@@ -7,6 +7,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
+from graphnorms.kernels.layout import Layout
 from graphnorms.kernels.point import Over, Point
 from graphnorms.kernels.primitive import Statistics
 from graphnorms.layers.argument_checks import check_momentum
@@ -80,9 +81,7 @@ class IrrepsBatchNorm(IrrepsNorm):
         self.momentum = momentum
         self.instance = instance
         self._add_affine(options, ("weight", "bias"), affine=affine, bias=include_bias)
-        self._add_layout(copies_over_rows(self.irreps, self.normalization), options)
-        scalars = self.irreps.of_blocks(lambda each: each.is_scalar).nonzero().flatten()
-        self._add_index("_scalars", scalars, options)
+        self._add_tables(options.get("device"))
         kind: dict[str, Any] = {
             "device": options.get("device"),
             "dtype": running_dtype(options.get("dtype")),
@@ -95,11 +94,20 @@ class IrrepsBatchNorm(IrrepsNorm):
 
     def reset_parameters(self) -> None:
         """Set γ to 1, β to 0, and the running averages to 0 and 1."""
+        super().reset_parameters()
         for name, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0)):
             if (kept := getattr(self, name)) is not None:
                 kept.data.fill_(value)
         if self.running_var is not None:
             self.running_var.fill_(1.0)
+
+    def cells(self) -> Layout:
+        """See `IrrepsNorm`."""
+        return copies_over_rows(self.irreps, self.normalization)
+
+    def _tables(self) -> dict[str, Tensor]:
+        scalars = self.irreps.of_blocks(lambda each: each.is_scalar).nonzero().flatten()
+        return {**super()._tables(), "_scalars": scalars}
 
     def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """See `IrrepsNorm`."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
+from graphnorms.kernels.layout import Layout
 from graphnorms.kernels.point import Over, Point
 from graphnorms.layers.equivariant.irreps_norm import IrrepsNorm, copies_over_rows
 from graphnorms.layers.norm_options import IrrepsOptions, place
@@ -74,8 +75,7 @@ class IrrepsGraphNorm(IrrepsNorm):
             raise unknown_name("shift", shift, _SHIFTS)
         super().__init__(irreps, eps, **options)
         self.shift = shift
-        cells = copies_over_rows(self.irreps, self.normalization, all_centred=shift == "all")
-        self._add_layout(cells, options)
+        self._add_tables(options.get("device"))
         self._add_affine(options, ("affine_weight", "affine_bias"), affine=affine)
         if shift == "all":
             for name in ("affine_weight", "affine_bias"):
@@ -88,6 +88,7 @@ class IrrepsGraphNorm(IrrepsNorm):
 
     def reset_parameters(self) -> None:
         """Set γ to 1, β to 0, and α to 1 for scalars and 0 for other copies."""
+        super().reset_parameters()
         for name, value in (("affine_weight", 1.0), ("affine_bias", 0.0)):
             if (parameter := getattr(self, name)) is not None:
                 nn.init.constant_(parameter, value)
@@ -98,6 +99,10 @@ class IrrepsGraphNorm(IrrepsNorm):
             with torch.no_grad():
                 for block in self.irreps:
                     self.mean_shift[:, block.of_copies] = float(block.is_scalar)
+
+    def cells(self) -> Layout:
+        """See `IrrepsNorm`."""
+        return copies_over_rows(self.irreps, self.normalization, all_centred=self.shift == "all")
 
     def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """See `IrrepsNorm`."""

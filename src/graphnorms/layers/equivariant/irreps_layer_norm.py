@@ -8,8 +8,7 @@ from torch import Tensor
 
 from graphnorms.kernels.layout import Layout
 from graphnorms.kernels.point import Over, Point
-from graphnorms.layers.equivariant.irreps import Block, Irreps
-from graphnorms.layers.equivariant.irreps_norm import IrrepsNorm
+from graphnorms.layers.equivariant.irreps_norm import NORMALIZATIONS, IrrepsNorm
 from graphnorms.layers.norm_options import IrrepsOptions
 
 
@@ -59,30 +58,27 @@ class IrrepsLayerNorm(IrrepsNorm):
     ) -> None:
         super().__init__(irreps, eps, **options)
         self._add_affine(options, ("affine_weight", "affine_bias"), affine=affine)
-        self._add_layout(_blocks(self.irreps, self.normalization), options)
+        self._add_tables(options.get("device"))
 
     def reset_parameters(self) -> None:
         """Set γ to 1 and β to 0."""
+        super().reset_parameters()
         if self.affine_weight is not None:
             self.affine_weight.data.fill_(1.0)
             self.affine_bias.data.zero_()
+
+    def cells(self) -> Layout:
+        """See `IrrepsNorm`: one for each block."""
+        places = {block: place for place, block in enumerate(self.irreps)}
+        summed = self.normalization == NORMALIZATIONS[1]
+        return Layout.of(
+            self.irreps.of_blocks(places.__getitem__),
+            self.irreps.of_blocks(lambda each: places[each] if each.is_scalar else -1),
+            self.irreps.of_blocks(lambda each: each.copies * (1 if summed else each.components)),
+        )
 
     def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """See `IrrepsNorm`."""
         if self.affine_weight is None:
             return None, None, None
         return None, self._of_copies(self.affine_weight), self._of_scalars(self.affine_bias)
-
-
-def _blocks(irreps: Irreps, normalization: str) -> Layout:
-    """Make the layout with a cell for each block."""
-    places = {block: place for place, block in enumerate(irreps)}
-
-    def divisor(block: Block) -> int:
-        return block.copies * (1 if normalization == "norm" else block.components)
-
-    return Layout.of(
-        irreps.of_blocks(places.__getitem__),
-        irreps.of_blocks(lambda each: places[each] if each.is_scalar else -1),
-        irreps.of_blocks(divisor),
-    )

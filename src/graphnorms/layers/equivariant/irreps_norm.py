@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any, Final, Unpack
 
 import torch
@@ -10,16 +9,16 @@ from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.layout import Layout
-from graphnorms.kernels.primitive import Statistics
-from graphnorms.layers.base import Given, Norm
+from graphnorms.layers.base import Given
+from graphnorms.layers.equivariant.cells_norm import CellsNorm
 from graphnorms.layers.equivariant.irreps import ORDERS, Irreps
 from graphnorms.layers.norm_options import IrrepsOptions, place
-from graphnorms.segments import Segments, as_segments
+from graphnorms.segments import as_segments
 
 NORMALIZATIONS: Final = ("component", "norm")
 
 
-class IrrepsNorm(Norm):
+class IrrepsNorm(CellsNorm):
     r"""A norm of features that rotate.
 
     A row consists of blocks of copies of irreducible representations, as in e3nn. Only scalars
@@ -36,7 +35,6 @@ class IrrepsNorm(Norm):
         device, dtype, backend, process_group: See `Norm`.
     """
 
-    _cells: Tensor
     _copy: Tensor
     _scalar: Tensor
 
@@ -47,12 +45,6 @@ class IrrepsNorm(Norm):
         check_normalization(normalization)
         super().__init__(self.irreps.columns, eps=eps, **rest)
         self.normalization = normalization
-        self._add_index("_copy", self.irreps.copy_of_columns(), options)
-        self._add_index("_scalar", self.irreps.scalar_of_columns(), options)
-
-    def _add_index(self, name: str, index: Tensor, options: IrrepsOptions) -> None:
-        """Keep an index beside the parameters, but not in checkpoints."""
-        self.register_buffer(name, index.to(options.get("device")), persistent=False)
 
     def _add_affine(
         self, options: IrrepsOptions, names: tuple[str, str], *, affine: bool, bias: bool = True
@@ -65,14 +57,12 @@ class IrrepsNorm(Norm):
             made = nn.Parameter(torch.full((size,), value, **place(options))) if wanted else None
             self.register_parameter(name, made)
 
-    def _add_layout(self, layout: Layout, options: IrrepsOptions) -> None:
-        """Keep the cells of the columns."""
-        self._add_index("_cells", layout.table, options)
-        self._numbers_of_cells = layout[1:]
-
-    @abstractmethod
-    def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return α, γ and β of each column; None for 1, 1 and 0."""
+    def _tables(self) -> dict[str, Tensor]:
+        return {
+            **super()._tables(),
+            "_copy": self.irreps.copy_of_columns(),
+            "_scalar": self.irreps.scalar_of_columns(),
+        }
 
     def _of_copies(self, numbers: Tensor) -> Tensor:
         """Give each column the number of its copy."""
@@ -88,17 +78,6 @@ class IrrepsNorm(Norm):
         else:
             segments = as_segments(None, rows_of=x, mask=given[2])
         return self._by_cells(x, segments, residual)[0]
-
-    def _by_cells(
-        self, x: Tensor, segments: Segments, residual: Tensor | None, *, statistics: bool = False
-    ) -> tuple[Tensor, Statistics | None]:
-        """Run the equation, and return its statistics if requested."""
-        assert self.point is not None
-        equation = (self.point, *self.parameters_in_columns(), self.eps)
-        layout = Layout(self._cells, *self._numbers_of_cells)
-        return self._normalize(
-            x, segments, equation, residual, statistics=statistics, layout=layout
-        )
 
     def _own_repr(self) -> str:
         return f"{self.irreps}, eps={self.eps}"
