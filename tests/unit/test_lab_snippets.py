@@ -93,10 +93,12 @@ def small(dataset: object, options: Options) -> Options:
     tiny = SMALL["all"] | SMALL["protocol"].get(options.protocol or of_data, {})
     if options.warmup:
         tiny["epochs"] = options.warmup + 1
-    if options.search:
+    if options.searched:
         tiny["proposals"] = 2
     if not options.vary:
         tiny["norms"] = ("none", "graph")
+    if options.halving:
+        tiny["learning_rate"] = (0.001, 0.01)
     wanted = {name: value for name, value in tiny.items() if getattr(options, name) is None}
     if options.resume or options.config is not None:  # they have these already
         return options
