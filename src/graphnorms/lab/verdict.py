@@ -254,6 +254,8 @@ class Verdict:
             "optimistic": self.optimistic,
             "conclusive": self.conclusive,
         }
+        metric = data["scale"]["metric"]
+        data["scale"]["metric"] = {name: value for name, value in metric.items() if value != ""}
         if self.starts is None:
             del data["starts"]
         if not self.searched:

@@ -448,7 +448,8 @@ def test_load_dataset_knows_no_such_name(tmp_path: Path, monkeypatch: pytest.Mon
     ):
         load_dataset("mutagg")
     with pytest.raises(
-        DatasetError, match=r"unknown data set 'qwxyz'; known: mutag, nci5k \(a data set is"
+        DatasetError,
+        match=r"unknown data set 'qwxyz'; known: mutag, nci5k, clusters \(a data set is",
     ):
         load_dataset("qwxyz")
     for spec in ("./MUTAG", "nowhere/MUTAG", "MUTAG.txt"):
