@@ -16,6 +16,7 @@ API = (
     "Segments",
     "segment_normalize",
     "Over",
+    "Layout",
     "aggregate",
     "Adjacency",
     "make_norm",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels import bounded_functions
-from graphnorms.kernels.cells import (
+from graphnorms.kernels.domain_cells import (
     Cells,
     cells_of_center,
     cells_of_scale,

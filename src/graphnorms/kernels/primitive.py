@@ -10,8 +10,8 @@ from torch import Tensor
 
 from graphnorms.kernels import autograd, reference, synchronized
 from graphnorms.kernels.backend import pick, runs_as_operator
-from graphnorms.kernels.cells import cells_of_center
 from graphnorms.kernels.cpu import normalize as cpu
+from graphnorms.kernels.domain_cells import cells_of_center
 from graphnorms.kernels.dropout import draw_seed
 from graphnorms.kernels.layout import Layout
 from graphnorms.kernels.operators import forward_operator

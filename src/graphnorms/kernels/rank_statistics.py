@@ -18,7 +18,7 @@ from torch import Tensor
 from graphnorms.errors import BackendRefusedError
 from graphnorms.kernels import reference
 from graphnorms.kernels.backend import CPU, needs_plain_torch, pick
-from graphnorms.kernels.cells import Cells
+from graphnorms.kernels.domain_cells import Cells
 from graphnorms.kernels.point import NO_PARAMETERS, Call, Over, Point, accumulation_dtype
 from graphnorms.kernels.ranks import Ranks
 from graphnorms.segments import Segments

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels import bounded_functions
-from graphnorms.kernels.cells import Cells, cells_of_center, cells_of_scale, of_rows
+from graphnorms.kernels.domain_cells import Cells, cells_of_center, cells_of_scale, of_rows
 from graphnorms.kernels.dropout import drop
 from graphnorms.kernels.point import NO_PARAMETERS, Call, Parameters, accumulation_dtype
 from graphnorms.segments import Segments

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels import reference
-from graphnorms.kernels.cells import (
+from graphnorms.kernels.derivatives import ACTIVATION_DERIVATIVES
+from graphnorms.kernels.domain_cells import (
     cells_of_center,
     cells_of_scale,
     of_rows,
     sum_of_segments,
     weights_of,
 )
-from graphnorms.kernels.derivatives import ACTIVATION_DERIVATIVES
 from graphnorms.kernels.dropout import drop
 from graphnorms.kernels.point import Call, Over, Parameters, Point, accumulation_dtype
 from graphnorms.kernels.rank_statistics import (

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from graphnorms.index_checks import check_mask
 from graphnorms.kernels.dropout import draw_seed
-from graphnorms.kernels.layout import Layout
 from graphnorms.kernels.point import Call, Point, check_activation, check_dropout, check_residual
 from graphnorms.kernels.primitive import Statistics, finish, normalize
 from graphnorms.kernels.ranks import Group, Ranks, as_ranks
@@ -288,7 +287,6 @@ class Norm(RunningStatistics):
         statistics: bool = False,
         whole: bool = False,
         plain: bool = False,
-        layout: Layout | None = None,
     ) -> tuple[Tensor, Statistics | None]:
         """Run the primitive with the epilogue and process group of the layer.
 
@@ -298,12 +296,11 @@ class Norm(RunningStatistics):
             statistics: Whether to return the statistics.
             whole: Every graph is on one rank: do not synchronize.
             plain: Leave out activation and dropout.
-            layout: The cells of columns; see `segment_normalize`.
         """
         point, mean_scale, weight, bias, eps = equation
         share = self.dropout if self.training and not plain else 0.0
         seed = draw_seed(x.device) if share else None
-        call = Call(segments, point, eps, None if plain else self.activation, share, seed, layout)
+        call = Call(segments, point, eps, None if plain else self.activation, share, seed)
         return normalize(
             x,
             call,

@@ -12,9 +12,9 @@ from torch import Tensor
 
 import graphnorms as gn
 from graphnorms.kernels import backend as kernels_backend
-from graphnorms.kernels.cells import Cells
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.cpu import normalize as cpu
+from graphnorms.kernels.domain_cells import Cells
 from graphnorms.kernels.point import Call, Point
 from graphnorms.segments import Segments
 from tests.operands import run_backward, run_forward

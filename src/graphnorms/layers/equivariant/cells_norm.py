@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels.layout import Layout
-from graphnorms.kernels.primitive import Statistics
+from graphnorms.kernels.point import Call, Parameters
+from graphnorms.kernels.primitive import Statistics, normalize
 from graphnorms.layers.base import Norm
 from graphnorms.segments import Segments
 
@@ -52,7 +53,7 @@ class CellsNorm(Norm):
         """Make the layout, on the CPU."""
 
     @abstractmethod
-    def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def parameters_in_columns(self) -> Parameters:
         """Return α, γ and β of each column; None for 1, 1 and 0."""
 
     def _by_cells(
@@ -60,9 +61,14 @@ class CellsNorm(Norm):
     ) -> tuple[Tensor, Statistics | None]:
         """Run the equation, and return its statistics if requested."""
         assert self.point is not None
-        equation = (self.point, *self.parameters_in_columns(), self.eps)
-        return self._normalize(
-            x, segments, equation, residual, statistics=statistics, layout=self.column_layout
+        return normalize(
+            x,
+            Call(segments, self.point, self.eps, layout=self.column_layout),
+            self.parameters_in_columns(),
+            residual,
+            backend=self.backend,
+            statistics=statistics,
+            ranks=self._ranks,
         )
 
     @property

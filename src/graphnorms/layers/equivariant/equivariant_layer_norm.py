@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
-from graphnorms.kernels.point import Over, Point
+from graphnorms.kernels.point import Over, Parameters, Point
 from graphnorms.layers.equivariant.degrees_norm import DegreesNorm
 from graphnorms.layers.equivariant.irreps_norm import NORMALIZATIONS
 from graphnorms.layers.layer_norm import LayerNorm
@@ -98,7 +98,7 @@ class EquivariantLayerNorm(DegreesNorm):
         # Degree 0 is alone, with one component.
         return degree if self.degrees == "each" else rest, torch.where(degree == 0, 1, divisors)
 
-    def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def parameters_in_columns(self) -> Parameters:
         """See `CellsNorm`."""
         weight = self.affine_weight
         if weight is None:

@@ -7,7 +7,7 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from graphnorms.kernels.point import Over, Point
+from graphnorms.kernels.point import Over, Parameters, Point
 from graphnorms.layers.equivariant.degrees_norm import DegreesNorm
 from graphnorms.layers.equivariant.irreps_norm import NORMALIZATIONS
 from graphnorms.layers.norm_options import DegreesOptions, place
@@ -86,7 +86,7 @@ class EquivariantRMSNorm(DegreesNorm):
             divisors = torch.full_like(degree, count)
         return torch.zeros_like(degree), divisors
 
-    def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def parameters_in_columns(self) -> Parameters:
         """See `CellsNorm`."""
         if self.affine_weight is None:
             return None, None, None

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-from torch import Tensor
-
 from graphnorms.kernels.layout import Layout
-from graphnorms.kernels.point import Over, Point
+from graphnorms.kernels.point import Over, Parameters, Point
 from graphnorms.layers.equivariant.irreps_norm import NORMALIZATIONS, IrrepsNorm
 from graphnorms.layers.norm_options import IrrepsOptions
 
@@ -77,7 +75,7 @@ class IrrepsLayerNorm(IrrepsNorm):
             self.irreps.of_blocks(lambda each: each.copies * (1 if summed else each.components)),
         )
 
-    def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def parameters_in_columns(self) -> Parameters:
         """See `IrrepsNorm`."""
         if self.affine_weight is None:
             return None, None, None
