@@ -48,7 +48,9 @@ class Case(NamedTuple):
         """The result, its gradients, and the gradients of all gradients, in that order."""
         wide = torch.promote_types(dtype, torch.float32)
         x, grad_y = (t.to(dtype).requires_grad_() for t in (self.x, self.cotangents[0]))
-        leaves = {name: p.to(wide).requires_grad_() for name, p in self.parameters.items()}
+        leaves: dict[str, Any] = {
+            name: p.to(wide).requires_grad_() for name, p in self.parameters.items()
+        }
         y = gn.segment_normalize(x, backend=backend, **self.call, **leaves)
         inputs = [x, *leaves.values()]
         first = torch.autograd.grad(y, inputs, grad_y, create_graph=True)

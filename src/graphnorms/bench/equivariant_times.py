@@ -112,15 +112,15 @@ def measure(session: Session, shapes: tuple[Shape, ...]) -> Iterator[Case]:
             contenders = _contenders(peer, shape, dtype, settings.device)
             x, *cotangents = _rows(peer, shape.rows, shape.channels, 4)
             x, *cotangents = (t.to(settings.device, dtype) for t in (x, *cotangents))
-            actions: dict[str, Callable[[Contender], Callable[[], object]]] = {
-                "forward": lambda c, x=x: forward(c, x),
-                "forward + backward": lambda c, x=x, g=cotangents[0]: forward_and_backward(c, x, g),
-                "force step": lambda c, x=x, others=cotangents: force_step(c, x, others),
+            passes: dict[str, dict[str, Callable[[], object]]] = {
+                "forward": {c.name: forward(c, x) for c in contenders},
+                "forward + backward": {
+                    c.name: forward_and_backward(c, x, cotangents[0]) for c in contenders
+                },
+                "force step": {c.name: force_step(c, x, cotangents) for c in contenders},
             }
-            for name, action in actions.items():
-                values = in_turn(
-                    {c.name: action(c) for c in contenders}, settings.rounds, settings.device
-                )
+            for name, actions in passes.items():
+                values = in_turn(actions, settings.rounds, settings.device)
                 title = f"beside {peer.name}, {shape}, degrees 0 to {LMAX}"
                 title = f"{title}; {circumstances(dtype, threads)}; {name}"
                 session.say(f"{title}: done")
