@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch._dynamo
 from torch import Tensor, nn
 
 import graphnorms as gn
@@ -224,3 +225,24 @@ def test_norms_of_ones_own() -> None:
     ours = ForceModel(config, "rms", seed=0)
     values = [model(Z, POS, ALL_PAIRS, SEGMENTS) for model in (theirs, ours)]
     torch.testing.assert_close(*values)
+
+
+@pytest.mark.full("compiled models")
+@pytest.mark.parametrize("name", FORCE_MODELS)
+def test_a_loss_of_forces_compiles_in_one_graph(name: str) -> None:
+    model = made(name, "rms")
+    parameters = list(model.parameters())
+
+    def loss(pos: Tensor) -> Tensor:
+        energy = model(Z, pos, ALL_PAIRS, SEGMENTS)
+        (gradient,) = torch.autograd.grad(energy.sum(), pos, create_graph=True)
+        return energy.square().mean() + gradient.square().mean()
+
+    torch.compiler.reset()
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    with torch._dynamo.config.patch(trace_autograd_ops=True):
+        eager, other = (
+            torch.autograd.grad(f(POS.clone().requires_grad_()), parameters, materialize_grads=True)
+            for f in (loss, compiled)
+        )
+    torch.testing.assert_close(other, eager, rtol=1e-12, atol=1e-12)
