@@ -282,6 +282,16 @@ CASES += [
         deal="graphs",
         steps=3,
     ),
+    Case(
+        "IrrepsBatchNorm", _of(gn.IrrepsBatchNorm, "1x1o + 3x0e"), "nothing", masked=True, steps=3
+    ),
+    Case("IrrepsBatchNorm, empty", _of(gn.IrrepsBatchNorm, "1x1o + 3x0e"), "nothing", "empty"),
+    Case(
+        "IrrepsGraphNorm",
+        _of(gn.IrrepsGraphNorm, "3x0e + 1x1o", shift="all", layout="ir_mul"),
+        masked=True,
+        residual=True,
+    ),
     Case("UnitedNorm", _of(gn.UnitedNorm, C), "edges", "graphs", steps=2),
     Case("SuperNorm", _of(gn.SuperNorm, C), "factors", "graphs", steps=2),
     Case("PowerNorm by groups", _of(gn.PowerNorm, C, scale_groups=2), "nothing", steps=2),
