@@ -253,7 +253,7 @@ def test_what_does_not_fit_is_refused_in_words() -> None:
     with pytest.raises(gn.BackendRefusedError, match="mean_scale with a centre within rows"):
         call(layout, center=within, mean_scale=torch.ones(4), backend="cpu")
     with pytest.raises(gn.BackendRefusedError, match="a layout"):
-        call(layout, backend="triton")
+        call(layout, scale=Over.BOTH, backend="triton")
     for wrong, message in (
         (([0, -1],), "a number below -1 in center_cells, 0 in scale_cells"),
         (([0, 1], [0, -2]), "below -1 in center_cells"),
