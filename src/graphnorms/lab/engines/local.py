@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from graphnorms.interrupts import held_back
 from graphnorms.lab.engines.attempt import NotTheTrialError, Trial, attempt, timed_out
 from graphnorms.lab.engines.engine import Engine
-from graphnorms.lab.engines.process import Process, nursery
+from graphnorms.lab.engines.process import Process, fork_server
 
 if TYPE_CHECKING:
     from graphnorms.training import Record, TrialConfig
@@ -23,14 +23,14 @@ class WorkerProcesses(Engine):
     """Run trials in worker processes with one thread each, `workers` at a time.
 
     They share the memory of large tensors of the data, which lie in a temporary file, and on Linux
-    what they import, see `nursery`.
+    what they import, see `fork_server`.
     """
 
     def __init__(self, trial: Trial, dataset: Any, workers: int, **options: Any) -> None:
         super().__init__(trial, dataset, **options)
         self._number = workers
         self._processes: list[Process] = []
-        self._nursery = nursery()
+        self._fork_server = fork_server()
         self._shared: TemporaryDirectory[str] | None = None
 
     @property
@@ -45,7 +45,7 @@ class WorkerProcesses(Engine):
             # On Windows a file cannot be removed while a process that has just ended maps it.
             self._shared = TemporaryDirectory(prefix="graphnorms-", ignore_cleanup_errors=True)
             packed = pack(self._trial, self._dataset, Path(self._shared.name) / "tensors")
-            options = packed, self._timeout, self._fresh, self._nursery
+            options = packed, self._timeout, self._fresh, self._fork_server
             self._processes = [Process(*options) for _ in range(self._number)]
         return self._processes
 
@@ -55,8 +55,8 @@ class WorkerProcesses(Engine):
             for process in self._processes:
                 process.kill()
             self._processes = []
-            if self._nursery is not None:
-                self._nursery.close()
+            if self._fork_server is not None:
+                self._fork_server.close()
             if self._shared is not None:
                 self._shared.cleanup()
             super().close()

@@ -4,7 +4,7 @@ The process reads pickles from its standard input: trial function and data, then
 each trial. On its standard output it answers one byte at a time: `b` when a trial begins, `.` after
 an epoch, then `r` and the record, or `s` and why it cannot run any trial. It ends when its input
 does, and so with the process that started it, however that ended. On Linux it is the fork of a
-process that has imported torch already, see `nursery`; elsewhere it is started alone.
+process that has imported torch already, see `fork_server`; elsewhere it is started alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from graphnorms.lab.engines.attempt import (
     attempt,
     timed_out,
 )
-from graphnorms.lab.engines.nursery import NURSERIES, Forked, Nursery, serve
+from graphnorms.lab.engines.fork_server import HAS_FORK_SERVER, Forked, ForkServer, serve
 
 if TYPE_CHECKING:
     from graphnorms.training import Record, TrialConfig
@@ -60,7 +60,7 @@ class Process:
         packed: Trial function and data, by `pack`.
         timeout: Seconds that a trial may take; the start of the process is not counted.
         fresh: Whether every trial has a new process.
-        nursery: What forks the process, which otherwise starts alone.
+        fork_server: What forks the process, which otherwise starts alone.
     """
 
     name = "worker process"
@@ -70,12 +70,12 @@ class Process:
         packed: bytes,
         timeout: float | None = None,
         fresh: bool = False,
-        nursery: Nursery | None = None,
+        fork_server: ForkServer | None = None,
     ) -> None:
         self._packed = packed
         self._timeout = timeout
         self._fresh = fresh
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._child: _Child | None = None
         self._in_use = threading.Lock()
         self._killed = False
@@ -125,8 +125,8 @@ class Process:
         child = self._child
         if child is not None:
             child.kill()
-        elif self._nursery is not None:
-            self._nursery.interrupt()
+        elif self._fork_server is not None:
+            self._fork_server.interrupt()
         self._end_if_idle()
 
     def rest(self) -> None:
@@ -140,9 +140,9 @@ class Process:
 
     def _start(self) -> _Child:
         child: _Child | None = None
-        if self._nursery is not None:
+        if self._fork_server is not None:
             with suppress(ConnectionError):
-                child = self._nursery.fork()
+                child = self._fork_server.fork()
         if child is None and self._killed:
             raise DiedError("killed", begun=False)
         self._child = child = child or started(subprocess.PIPE)
@@ -169,7 +169,7 @@ class Process:
 
 
 def started(pipe: int, *sockets: int) -> subprocess.Popen[bytes]:
-    """Start this module in a process: as a worker, or as a nursery with a socket.
+    """Start this module in a process: as a worker, or as a fork server with a socket.
 
     Args:
         pipe: Its standard input and output, as `subprocess` has them.
@@ -190,9 +190,11 @@ def started(pipe: int, *sockets: int) -> subprocess.Popen[bytes]:
         )
 
 
-def nursery() -> Nursery | None:
-    """Return a nursery for worker processes, where this system has them."""
-    return Nursery(lambda socket: started(subprocess.DEVNULL, socket)) if NURSERIES else None
+def fork_server() -> ForkServer | None:
+    """Return a fork server for worker processes, where this system has them."""
+    return (
+        ForkServer(lambda socket: started(subprocess.DEVNULL, socket)) if HAS_FORK_SERVER else None
+    )
 
 
 def _send(pipe: IO[bytes], what: bytes) -> None:
@@ -242,7 +244,7 @@ def main(socket: int | None = None) -> None:
     """Run the trials that are asked for, or fork processes that do.
 
     Args:
-        socket: The file descriptor of the socket of a nursery.
+        socket: The file descriptor of the socket of a fork server.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

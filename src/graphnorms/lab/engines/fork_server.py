@@ -1,15 +1,15 @@
-"""Worker processes as forks of one process, the nursery, that has imported what they need.
+"""Worker processes as forks of one process, the fork server, that has imported what they need.
 
 Importing torch takes a second of processor time and 150 MiB for each process. Forks share these
-pages until they write to them, and start in milliseconds. The nursery does nothing but import and
-fork: it has one thread and no pool of OpenMP, initializes no GPU and loads no code of the user's,
-so that a fork of it is as good as a new process. Where importing torch opens a GPU all the same, it
-ends, and processes are started one by one. Linux alone has it: libraries of macOS do not
+pages until they write to them, and start in milliseconds. The fork server does nothing but import
+and fork: it has one thread and no pool of OpenMP, initializes no GPU and loads no code of the
+user's, so that a fork of it is as good as a new process. Where importing torch opens a GPU all the
+same, it ends, and processes are started one by one. Linux alone has it: libraries of macOS do not
 survive a fork, and Windows has none; processes are started there one by one, see `process`.
 
-The nursery reads requests from a socket: `f` with two file descriptors asks for a worker that has
-these as input and output, and is answered with its process id; `w` with a process id waits for the
-end of that worker, and is answered with its exit code. It ends when the socket does.
+The fork server reads requests from a socket: `f` with two file descriptors asks for a worker that
+has these as input and output, and is answered with its process id; `w` with a process id waits for
+the end of that worker, and is answered with its exit code. It ends when the socket does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import IO, Any, Final, NoReturn
 
-NURSERIES: Final = sys.platform == "linux"
+HAS_FORK_SERVER: Final = sys.platform == "linux"
 """Whether this system has them."""
 
 _PRELOADED: Final = (
@@ -50,10 +50,12 @@ _KEEP_CUDA_CLOSED: Final = "PYTORCH_NVML_BASED_CUDA_CHECK"
 class Forked:
     """A worker process that was forked; has what `Process` uses of `subprocess.Popen`."""
 
-    def __init__(self, nursery: Nursery, pid: int, stdin: IO[bytes], stdout: IO[bytes]) -> None:
+    def __init__(
+        self, fork_server: ForkServer, pid: int, stdin: IO[bytes], stdout: IO[bytes]
+    ) -> None:
         self.pid, self.stdin, self.stdout = pid, stdin, stdout
         self.returncode: int | None = None
-        self._nursery = nursery
+        self._fork_server = fork_server
 
     def kill(self) -> None:
         """End the process at once."""
@@ -64,15 +66,15 @@ class Forked:
     def wait(self) -> int:
         """Wait for its end, and return the exit code; negative: the number of a signal."""
         if self.returncode is None:
-            self.returncode = self._nursery.wait_for(self.pid)
+            self.returncode = self._fork_server.wait_for(self.pid)
         return self.returncode
 
 
-class Nursery:
+class ForkServer:
     """Starts worker processes; it starts with the first of them, and again if it was killed.
 
     Args:
-        start: Starts the process of the nursery, given the file descriptor of its socket.
+        start: Starts the process of the fork server, given the file descriptor of its socket.
     """
 
     def __init__(self, start: Callable[[int], subprocess.Popen[bytes]]) -> None:
@@ -87,7 +89,7 @@ class Nursery:
         """Start a worker.
 
         Raises:
-            ConnectionError: The nursery cannot be used.
+            ConnectionError: The fork server cannot be used.
         """
         requests, to_child = os.pipe()
         from_child, answers = os.pipe()
@@ -104,7 +106,7 @@ class Nursery:
         return Forked(self, pid, os.fdopen(to_child, "wb"), os.fdopen(from_child, "rb"))
 
     def wait_for(self, pid: int) -> int:
-        """Return the exit code of a worker; that of a kill if the nursery has died with it."""
+        """Return the exit code of a worker; that of a kill if the fork server has died with it."""
         with self._lock:
             try:
                 return self._ask(b"w" + _NUMBER.pack(pid))
@@ -112,13 +114,13 @@ class Nursery:
                 return -signal.SIGKILL
 
     def interrupt(self) -> None:
-        """End a nursery that is still starting, without waiting for it."""
+        """End a fork server that is still starting, without waiting for it."""
         process = self._process
         if process is not None and not self._has_forked:
             process.kill()
 
     def close(self) -> None:
-        """End the nursery; its workers live on."""
+        """End the fork server; its workers live on."""
         with self._lock:
             self._end()
 
@@ -129,7 +131,7 @@ class Nursery:
                 return self._ask(b"f", rights)
             self._end()
         if not self._is_of_use:
-            raise ConnectionError("the nursery of worker processes cannot start")
+            raise ConnectionError("the fork server of worker processes cannot start")
         ours, theirs = socket.socketpair()
         with theirs:
             self._process, self._socket = self._start(theirs.fileno()), ours
@@ -138,17 +140,17 @@ class Nursery:
         except OSError:
             self._is_of_use = self._process.wait() < 0  # it was killed, which may not happen again
             self._end()
-            raise ConnectionError("the nursery of worker processes cannot start") from None
+            raise ConnectionError("the fork server of worker processes cannot start") from None
         self._has_forked = True
         return pid
 
     def _ask(self, request: bytes, rights: Any = ()) -> int:
         if self._socket is None:
-            raise ConnectionError("the nursery has been closed")
+            raise ConnectionError("the fork server has been closed")
         self._socket.sendmsg([request], rights)
         answer = self._socket.recv(_NUMBER.size, socket.MSG_WAITALL)
         if len(answer) < _NUMBER.size:
-            raise ConnectionError("the nursery of worker processes died")
+            raise ConnectionError("the fork server of worker processes died")
         (number,) = _NUMBER.unpack(answer)
         return int(number)
 
@@ -162,7 +164,7 @@ class Nursery:
         self._has_forked = False
 
 
-# What runs in the nursery.
+# What runs in the fork server.
 
 
 def serve(descriptor: int, work: Callable[[], NoReturn]) -> NoReturn:

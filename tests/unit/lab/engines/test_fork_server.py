@@ -12,10 +12,10 @@ from tests.faults import make_config
 
 from graphnorms.data import load_dataset
 from graphnorms.lab.engines import WorkerProcesses, packing
-from graphnorms.lab.engines.process import Process, nursery
+from graphnorms.lab.engines.process import Process, fork_server
 from graphnorms.training.record import Record
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has nurseries")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a fork server")
 
 
 def told(config, **found):
@@ -74,14 +74,14 @@ def test_workers_map_large_tensors_and_do_not_share_what_they_write(two):
 
 
 @pytest.mark.full("a process that imports torch")
-def test_another_nursery_takes_the_place_of_one_that_was_killed():
+def test_another_fork_server_takes_the_place_of_one_that_was_killed():
     def trial(config, dataset, on_epoch):
         import os
 
         return told_by(config, parent=os.getppid())
 
-    told_by, found = told, nursery()
-    process = Process(packing.pack(trial, None), fresh=True, nursery=found)
+    told_by, found = told, fork_server()
+    process = Process(packing.pack(trial, None), fresh=True, fork_server=found)
     parents = []
     for run in range(2):
         parents.append(process.run_trial(make_config(run), lambda epochs: None))
@@ -111,10 +111,10 @@ def test_tensors_in_a_file_are_what_they_were(tmp_path):
     assert (tmp_path / "tensors").read_bytes()[:8] == bytes(8), "and not in the file"
 
 
-def test_a_nursery_that_cannot_start_is_asked_once():
+def test_a_fork_server_that_cannot_start_is_asked_once():
     import subprocess
 
-    from graphnorms.lab.engines.nursery import Nursery
+    from graphnorms.lab.engines.fork_server import ForkServer
 
     starts = []
 
@@ -122,7 +122,7 @@ def test_a_nursery_that_cannot_start_is_asked_once():
         starts.append(descriptor)
         return subprocess.Popen([sys.executable, "-S", "-c", ""], pass_fds=(descriptor,))
 
-    broken = Nursery(start)
+    broken = ForkServer(start)
     for _ in range(2):
         with pytest.raises(ConnectionError, match="cannot start"):
             broken.fork()
