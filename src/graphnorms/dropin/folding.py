@@ -41,6 +41,13 @@ _Step = Callable[[], object]
 _InFront = Mapping[int, nn.Module | str]
 """By the id of a norm: the module whose result it gets, or why that is not known."""
 
+_LINEAR: Final = (
+    "torch.nn.modules.linear",
+    "torch_geometric.nn.dense.linear",
+    "graphnorms.models.linear",
+)
+"""Where linear layers are defined."""
+
 _HARMLESS: Final = ("__get__", "size", "dim", "ndimension", "numel", "stride", "is_contiguous")
 """Functions that look at the shape of a tensor, or its dtype, and at no value."""
 
@@ -192,10 +199,8 @@ def _why_not(norm: KnownNorm, linear: nn.Module | str, owners: Owners) -> str:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    if type(module).forward is nn.Linear.forward:
-        return True
-    kind = type(module)
-    return (kind.__module__, kind.__name__) == ("torch_geometric.nn.dense.linear", "Linear")
+    forward = type(module).forward
+    return forward.__qualname__ == "Linear.forward" and forward.__module__ in _LINEAR
 
 
 def _is_hooked(module: nn.Module) -> bool:

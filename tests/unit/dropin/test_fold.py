@@ -180,3 +180,16 @@ def test_a_model_of_pyg():
         ("norms.0", True),
     ]
     assert torch.allclose(model(X, edges), wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_a_model_of_ours():
+    graphs = graphnorms.data.load_dataset("MUTAG")
+    batch = graphs.batch(torch.arange(4))
+    config = graphnorms.models.ModelConfig(name="gin", layers=2, hidden=8)
+    model = graphnorms.models.GNN(config, "batch", graphs.num_features, 2, seed=0)
+    settled(model)
+    given = (batch.x.double(), batch.adjacency, batch.segments)
+    wanted = model(*given)
+    result = graphnorms.fold(model, given)
+    assert [change.note.rpartition(".")[2] for change in result.folded] == ["linear", "linear2"] * 2
+    assert torch.allclose(model(*given), wanted, rtol=1e-12, atol=1e-12)
