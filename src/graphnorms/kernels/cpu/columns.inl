@@ -157,7 +157,7 @@ template <class T, class A = Accumulate<T>> class RowCells {
 template <class A> class OneCell {
   public:
     RowCenter<A>& center(int64_t) { return center_; }
-    RowCenter<A> center_of(const Piece<A>&) const { return center_; }
+    RowCenter<A> center_of(const Piece<A>& piece) const { return piece.center < 0 ? RowCenter<A>{0, 0} : center_; }
     A& rstd(int64_t) { return rstd_; }
 
   private:
