@@ -78,6 +78,7 @@ REFERENCE = (LAYERS, "-k", "papers and reference")
 CPU = (LAYERS, "-k", "papers and cpu")
 EAGER = (DERIVATIVES, "-k", "test_eager or first_gradient")
 SECOND = "tests/unit/kernels/test_double_backward.py"
+RAGGED = ("tests/unit/kernels/test_layout_rows.py", "-k", "are_the_reference")
 CLOSED = (SECOND, "-k", "closed_form")
 MUTATIONS = (
     Mutation(
@@ -110,21 +111,21 @@ MUTATIONS = (
     ),
     Mutation(
         "reference: means of segments are sums",
-        "kernels/reference.py",
-        "return sum_of_segments(x, segments) / segments.counts.clamp(min=1).unsqueeze(1)",
-        "return sum_of_segments(x, segments)",
+        "kernels/domain_cells.py",
+        "return sum_of_segments(x, self.segments) / self.segments.counts.clamp(min=1).unsqueeze(1)",
+        "return sum_of_segments(x, self.segments)",
         REFERENCE,
     ),
     Mutation(
         "reference: an empty segment divides by 0",
-        "kernels/reference.py",
+        "kernels/domain_cells.py",
         "segments.counts.clamp(min=1).unsqueeze(1)",
         "segments.counts.unsqueeze(1)",
         ("tests/unit/kernels/test_api.py", "-k", "without_entries"),
     ),
     Mutation(
         "reference: groups take every other channel",
-        "kernels/reference.py",
+        "kernels/domain_cells.py",
         "return x.reshape(x.shape[0], groups, x.shape[1] // groups)",
         "return x.reshape(x.shape[0], x.shape[1] // groups, groups).mT",
         formula("group"),
@@ -153,7 +154,7 @@ MUTATIONS = (
     Mutation(
         "derivative: the scale's share is missing",
         "kernels/derivatives.py",
-        "factor * (g_hat - o_hat * share)",
+        "factor * (g_hat - weighed(o_hat) * share)",
         "factor * g_hat",
         CLOSED,
     ),
@@ -422,8 +423,8 @@ KERNELS = (
     Mutation(
         "kernel: eps is missing within rows",
         "kernels/cpu/row.inl",
-        "rstd = A(1) / std::sqrt(moment + A(p.eps));",
-        "rstd = A(1) / std::sqrt(moment + (PLANTED(1) ? A(0) : A(p.eps)));",
+        "cells.rstd(k) = A(1) / std::sqrt(moment + A(p.eps));",
+        "cells.rstd(k) = A(1) / std::sqrt(moment + (PLANTED(1) ? A(0) : A(p.eps)));",
         CPU,
     ),
     Mutation(
@@ -464,15 +465,15 @@ KERNELS = (
     Mutation(
         "kernel: a segment of one task adds to nobody's gradient",
         "kernels/cpu/row.inl",
-        "return {weight_ ? weight_ + s * channels_ : unused,",
-        "return {weight_ && !PLANTED(7) ? weight_ + s * channels_ : unused,",
+        "return {!weight_ ? nullptr :",
+        "return {!weight_ || (whole && PLANTED(7)) ? nullptr :",
         (LAYERS, "-k", "papers and cpu and [conditional"),
     ),
     Mutation(
         "kernel: the second derivative within rows forgets the scale's own",
         "kernels/cpu/row_second.inl",
-        "rstd * (gu - A(3) * b_mean * c_mean)",
-        "rstd * (gu - A(PLANTED(8) ? 1 : 3) * b_mean * c_mean)",
+        "(of.along - A(3) * of.b * of.c)",
+        "(of.along - A(PLANTED(8) ? 1 : 3) * of.b * of.c)",
         (SECOND, "-k", "against_autograd"),
     ),
     Mutation(
@@ -481,6 +482,27 @@ KERNELS = (
         "kappa = at(alpha) * removed + at(t) * d;",
         "kappa = at(alpha) * removed + (PLANTED(9) ? Vec<A>{} : at(t) * d);",
         (SECOND, "-k", "against_autograd"),
+    ),
+    Mutation(
+        "kernel: columns of a layout weigh the same",
+        "kernels/cpu/columns.inl",
+        "else piece.weight = A(1) / A(divisor);",
+        "else piece.weight = A(1) / A(PLANTED(10) ? width : divisor);",
+        RAGGED,
+    ),
+    Mutation(
+        "kernel: a centre over several pieces keeps their mean",
+        "kernels/cpu/row.inl",
+        "if (piece.center < 0 || piece.whole) continue;",
+        "if (piece.center < 0 || piece.whole || PLANTED(11)) continue;",
+        RAGGED,
+    ),
+    Mutation(
+        "kernel: the second derivative takes every piece for whole",
+        "kernels/cpu/row_second.inl",
+        "if (!piece->whole) of_piece.o = horizontal_sum<A>(sum_o);",
+        "if (!piece->whole && !PLANTED(12)) of_piece.o = horizontal_sum<A>(sum_o);",
+        RAGGED,
     ),
 )
 PLANTED = "GRAPHNORMS_PLANTED"

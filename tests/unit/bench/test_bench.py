@@ -18,6 +18,7 @@ from graphnorms.bench import (
     Settings,
     Shape,
     benchmarks_page,
+    equivariant_times,
     plots,
     pyg_layers,
     run,
@@ -29,6 +30,7 @@ from graphnorms.bench.machine import slug
 from graphnorms.bench.memory_use import kept_for_backward, peak
 from graphnorms.bench.number_checks import Exact, WrongNumbersError, check_layer
 from graphnorms.bench.results import ResultExistsError, read, save
+from graphnorms.bench.session import Session
 from graphnorms.bench.tables import summary, tables_of
 from graphnorms.bench.timing import in_turn
 from graphnorms.errors import GraphnormsError
@@ -80,6 +82,25 @@ def handmade() -> Case:
         "GraphNorm": {"minimum": 2e-3, "median": 6e-3},
     }
     return Case("by hand", {}, "seconds", values, ("copy", "nn.LayerNorm"), 1000)
+
+
+def test_equivariant_norms_beside_their_peers():
+    pytest.importorskip("e3nn")
+    session = Session(Settings(rounds=1))
+    cases = [
+        case
+        for case in equivariant_times.measure(session, (SHAPE,))
+        if case.labels["peer"] == "e3nn BatchNorm"
+    ]
+    assert [case.labels["pass"] for case in cases] == [
+        "forward",
+        "forward + backward",
+        "force step",
+    ]
+    for case in cases:
+        assert set(case.values) == {"e3nn BatchNorm", "IrrepsBatchNorm", "IrrepsGraphNorm"}
+        assert case.elements == 40 * 9 * 16
+    assert session.checks[0].error < 1e-12
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

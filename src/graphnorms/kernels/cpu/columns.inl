@@ -153,6 +153,18 @@ template <class T, class A = Accumulate<T>> class RowCells {
     Buffer<A> rstds_;
 };
 
+// The same where all columns are one piece, as in LayerNorm: two numbers, which stay in registers.
+template <class A> class OneCell {
+  public:
+    RowCenter<A>& center(int64_t) { return center_; }
+    RowCenter<A> center_of(const Piece<A>& piece) const { return piece.center < 0 ? RowCenter<A>{0, 0} : center_; }
+    A& rstd(int64_t) { return rstd_; }
+
+  private:
+    RowCenter<A> center_{0, 0};
+    A rstd_ = 1;
+};
+
 template <bool Tail, class T, class A = Accumulate<T>>
 inline Vec<A> deviation(const T* row, int64_t c, int tail, RowCenter<A> m) {
     return (get<Tail>(row + c, tail) - m.hi) - m.lo;

@@ -70,7 +70,7 @@ template <class T> void row_forward(const NormForward& p) {
     pass_masked<T>(p, x, residual, y);
     clear_masked_statistics<A>(p, segments);
 
-    const auto center_row = [&](const T* row, int64_t i, RowCells<T>& cells) {
+    const auto center_row = [&](const T* row, int64_t i, auto& cells) {
         for (int64_t k = 0; k < columns.centers; ++k) {
             const auto [first, last, pieces] = columns.center(k);
             const A pivot = first_entry(row + first);
@@ -82,7 +82,7 @@ template <class T> void row_forward(const NormForward& p) {
             cells.center(k) = row_center(pivot, shift);
         }
     };
-    const auto scale_row = [&](const T* row, int64_t i, RowCells<T>& cells, A& largest) {
+    const auto scale_row = [&](const T* row, int64_t i, auto& cells, A& largest) {
         for (int64_t k = 0; k < columns.scales; ++k) {
             if (p.scale == kNone) {
                 cells.rstd(k) = 1;
@@ -105,7 +105,7 @@ template <class T> void row_forward(const NormForward& p) {
         }
     };
     with_epilogue<A>(p, [&]<class E>(const E& epilogue) {
-        const auto write_row = [&](int64_t position, const A* weight, const A* bias, RowCells<T>& cells) {
+        const auto write_row = [&](int64_t position, const A* weight, const A* bias, auto& cells) {
             const T *row = x[position], *added = residual.base ? residual[position] : nullptr;
             T* out = y[position];
             const auto key = epilogue.row(x.row(position));
@@ -121,6 +121,11 @@ template <class T> void row_forward(const NormForward& p) {
                 });
             }
         };
+        const auto normalize_row = [&](int64_t position, const A* weight, const A* bias, auto& cells, A& largest) {
+            center_row(x[position], x.row(position), cells);
+            scale_row(x[position], x.row(position), cells, largest);
+            write_row(position, weight, bias, cells);
+        };
 #pragma omp parallel for schedule(static) num_threads(p.threads) if (p.threads > 1)
         for (int64_t task = 0; task < tasks; ++task) {
             RowCells<T> cells(columns);
@@ -129,9 +134,12 @@ template <class T> void row_forward(const NormForward& p) {
                      [&](int64_t s, int64_t begin, int64_t end) {
                 const A *weight = weight_of<A>(p, s), *bias = bias_of<A>(p, s);
                 for (int64_t i = begin; i < end; ++i) {
-                    center_row(x[i], x.row(i), cells);
-                    scale_row(x[i], x.row(i), cells, largest);
-                    write_row(i, weight, bias, cells);
+                    if (columns.count == 1) {
+                        OneCell<A> cell;
+                        normalize_row(i, weight, bias, cell, largest);
+                    } else {
+                        normalize_row(i, weight, bias, cells, largest);
+                    }
                 }
             });
             check_moments(p, &largest, 1);
