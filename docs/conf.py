@@ -12,11 +12,14 @@ import graphnorms
 project = "graphnorms"
 copyright = "2026, the graphnorms authors"
 version = release = graphnorms.__version__
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "formulas"]
+html_math_renderer = "mathml"
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "graphnorms"
+html_static_path = ["_static"]
+html_css_files = ["formulas.css"]
 exclude_patterns = ["_build"]
 suppress_warnings = [
     "myst.header",
