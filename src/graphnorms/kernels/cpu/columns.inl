@@ -153,17 +153,55 @@ template <class T, class A = Accumulate<T>> class RowCells {
     Buffer<A> rstds_;
 };
 
-// The same where all columns are one piece, as in LayerNorm: two numbers, which stay in registers.
-template <class A> class OneCell {
+// All columns as one piece, as in LayerNorm: that there is one is known when loops are compiled.
+template <class A> class OnePiece {
   public:
+    explicit OnePiece(const Columns<A>& columns)
+        : centers(columns.centers), aligned(columns.aligned), piece_(*columns.begin()) {
+        if (centers) cell_ = columns.center(0);
+    }
+
+    static constexpr int64_t scales = 1;
+    int64_t centers;  // 0 or 1
+    bool aligned;
+
+    const Piece<A>* begin(int64_t = 0) const { return &piece_; }
+    const Piece<A>* end(int64_t = 0) const { return &piece_ + 1; }
+    const CenterCell& center(int64_t) const { return cell_; }
+
+  private:
+    Piece<A> piece_;
+    CenterCell cell_{0, 0, 0};
+};
+
+// Its statistics: numbers that stay in registers.
+template <class T, class A = Accumulate<T>> class OneCell {
+  public:
+    explicit OneCell(const OnePiece<A>&) {}
+
     RowCenter<A>& center(int64_t) { return center_; }
     RowCenter<A> center_of(const Piece<A>& piece) const { return piece.center < 0 ? RowCenter<A>{0, 0} : center_; }
     A& rstd(int64_t) { return rstd_; }
+
+    void recall(const Norm& p, const OnePiece<A>& columns, const T* row, int64_t i) {
+        if (columns.centers) center_ = row_center(first_entry(row + columns.center(0).first), static_cast<const A*>(p.shift)[i]);
+        if (p.scale != kNone) rstd_ = static_cast<const A*>(p.rstd)[i];
+    }
 
   private:
     RowCenter<A> center_{0, 0};
     A rstd_ = 1;
 };
+
+// Calls call<Cells>(columns): what divides the columns of a row, and what holds the statistics of a row.
+template <class T, class Call> inline void with_columns(const Norm& p, Call&& call) {
+    using A = Accumulate<T>;
+    const Columns<A> columns(p);
+    if (columns.count == 1 && columns.centers <= 1 && columns.scales == 1)
+        call.template operator()<OneCell<T>>(OnePiece<A>(columns));
+    else
+        call.template operator()<RowCells<T>>(columns);
+}
 
 template <bool Tail, class T, class A = Accumulate<T>>
 inline Vec<A> deviation(const T* row, int64_t c, int tail, RowCenter<A> m) {

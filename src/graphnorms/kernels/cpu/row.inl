@@ -57,10 +57,9 @@ template <class A> void clear_masked_statistics(const Norm& p, const RowSegments
             if (of) std::memset(static_cast<A*>(of) + segments.order[i] * cells, 0, size_t(cells) * sizeof(A));
 }
 
-template <class T> void row_forward(const NormForward& p) {
+template <class T, class Cells, class Division> void row_forward(const NormForward& p, const Division& columns) {
     using A = Accumulate<T>;
     const int64_t C = p.channels, R = chunk_rows<T>(C);
-    const Columns<A> columns(p);
     const bool streaming = streams<T>(p, p.y) && columns.aligned;
     const RowSegments segments(p);
     const Rows<const T> x{static_cast<const T*>(p.x), p.x_stride, segments.order};
@@ -70,7 +69,7 @@ template <class T> void row_forward(const NormForward& p) {
     pass_masked<T>(p, x, residual, y);
     clear_masked_statistics<A>(p, segments);
 
-    const auto center_row = [&](const T* row, int64_t i, auto& cells) {
+    const auto center_row = [&](const T* row, int64_t i, Cells& cells) {
         for (int64_t k = 0; k < columns.centers; ++k) {
             const auto [first, last, pieces] = columns.center(k);
             const A pivot = first_entry(row + first);
@@ -82,7 +81,7 @@ template <class T> void row_forward(const NormForward& p) {
             cells.center(k) = row_center(pivot, shift);
         }
     };
-    const auto scale_row = [&](const T* row, int64_t i, auto& cells, A& largest) {
+    const auto scale_row = [&](const T* row, int64_t i, Cells& cells, A& largest) {
         for (int64_t k = 0; k < columns.scales; ++k) {
             if (p.scale == kNone) {
                 cells.rstd(k) = 1;
@@ -105,7 +104,7 @@ template <class T> void row_forward(const NormForward& p) {
         }
     };
     with_epilogue<A>(p, [&]<class E>(const E& epilogue) {
-        const auto write_row = [&](int64_t position, const A* weight, const A* bias, auto& cells) {
+        const auto write_row = [&](int64_t position, const A* weight, const A* bias, Cells& cells) {
             const T *row = x[position], *added = residual.base ? residual[position] : nullptr;
             T* out = y[position];
             const auto key = epilogue.row(x.row(position));
@@ -121,31 +120,27 @@ template <class T> void row_forward(const NormForward& p) {
                 });
             }
         };
-        const auto normalize_row = [&](int64_t position, const A* weight, const A* bias, auto& cells, A& largest) {
-            center_row(x[position], x.row(position), cells);
-            scale_row(x[position], x.row(position), cells, largest);
-            write_row(position, weight, bias, cells);
-        };
 #pragma omp parallel for schedule(static) num_threads(p.threads) if (p.threads > 1)
         for (int64_t task = 0; task < tasks; ++task) {
-            RowCells<T> cells(columns);
+            Cells cells(columns);
             A largest = 0;  // s^2
             for_runs(segments, task * R, smaller(segments.end, (task + 1) * R),
                      [&](int64_t s, int64_t begin, int64_t end) {
                 const A *weight = weight_of<A>(p, s), *bias = bias_of<A>(p, s);
                 for (int64_t i = begin; i < end; ++i) {
-                    if (columns.count == 1) {
-                        OneCell<A> cell;
-                        normalize_row(i, weight, bias, cell, largest);
-                    } else {
-                        normalize_row(i, weight, bias, cells, largest);
-                    }
+                    center_row(x[i], x.row(i), cells);
+                    scale_row(x[i], x.row(i), cells, largest);
+                    write_row(i, weight, bias, cells);
                 }
             });
             check_moments(p, &largest, 1);
             if (streaming) stream_fence();
         }
     });
+}
+
+template <class T> void row_forward(const NormForward& p) {
+    with_columns<T>(p, [&]<class Cells>(const auto& columns) { row_forward<T, Cells>(p, columns); });
 }
 
 // Where a run adds its share of the gradients of weight and bias, (channels) each; null where
@@ -229,10 +224,9 @@ void write_row_gradients(const NormBackward& p, const RowSegments& segments, int
     }
 }
 
-template <class T> void row_backward(const NormBackward& p) {
+template <class T, class Cells, class Division> void row_backward(const NormBackward& p, const Division& columns) {
     using A = Accumulate<T>;
     const int64_t C = p.channels, R = chunk_rows<T>(C);
-    const Columns<A> columns(p);
     const bool streaming = streams<T>(p, p.grad_x) && columns.aligned, scaled = p.scale != kNone;
     const RowSegments segments(p);
     const Rows<const T> x{static_cast<const T*>(p.x), p.x_stride, segments.order};
@@ -246,7 +240,7 @@ template <class T> void row_backward(const NormBackward& p) {
         // the scale: d = rstd (weight g - w o_hat b), and grad_x is d minus its mean over the cell of
         // the centre. `sums` has room for b and for this mean, of each cell.
         const auto differentiate_row = [&](int64_t position, const A* weight, const A* bias, const RowShare<A>& share,
-                                           A* scratch, RowCells<T>& cells, A* sums) {
+                                           A* scratch, Cells& cells, A* sums) {
             const T *row = x[position], *grad_row = grad_y[position];
             const A* g_row = row_of_gradient<E>(p, grad_row, scratch);
             A *of_scale = sums, *of_center = sums + columns.scales;
@@ -307,7 +301,7 @@ template <class T> void row_backward(const NormBackward& p) {
 #pragma omp parallel for schedule(dynamic) num_threads(p.threads) if (p.threads > 1)
         for (int64_t task = 0; task < tasks; ++task) {
             Buffer<A> scratch(C), sums(columns.scales + columns.centers);
-            RowCells<T> cells(columns);
+            Cells cells(columns);
             int64_t run = 0;
             for_runs(segments, task * R, smaller(segments.end, (task + 1) * R),
                      [&](int64_t s, int64_t begin, int64_t end) {
@@ -323,4 +317,8 @@ template <class T> void row_backward(const NormBackward& p) {
         }
     });
     write_row_gradients<A>(p, segments, tasks, R, shares);
+}
+
+template <class T> void row_backward(const NormBackward& p) {
+    with_columns<T>(p, [&]<class Cells>(const auto& columns) { row_backward<T, Cells>(p, columns); });
 }
