@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from graphnorms.kernels.cpu import extension
 from graphnorms.tracing import is_plain
+
+_PLAIN: Final = (Tensor, torch.nn.Parameter)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -39,15 +41,15 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _has_kernel(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether a kernel takes these tensors."""
     return (
-        is_plain(x)
-        and is_plain(weight)
-        and x.is_cpu
-        and x.dtype is torch.float32
+        x.dtype is torch.float32
         and weight.dtype is torch.float32
+        and x.is_cpu
         and x.dim() == 2
         and x.shape[1] == weight.shape[1] > 0
+        and type(weight) in _PLAIN
         and weight.is_contiguous()
-        and (bias is None or (bias.dtype is torch.float32 and is_plain(bias)))
+        and (bias is None or (bias.dtype is torch.float32 and type(bias) in _PLAIN))
+        and is_plain(x)  # so no mode or transform is active that could wrap the others
         and not torch.is_autocast_enabled("cpu")
         and extension.unavailable() is None
         and extension.multiplies_faster()
