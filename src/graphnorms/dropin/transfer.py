@@ -173,16 +173,20 @@ def _listed(words: list[str]) -> str:
 
 def has_hooks(norm: nn.Module) -> bool:
     """Whether a user's hooks, or hooks on its state, are on a norm."""
-    return _has_calls_hooked(norm) or any(vars(norm)[kind] for kind in _HOOKS_OF_STATE)
+    of_calls = any(map(_is_of_user, _hooks_of_calls(norm)))
+    return of_calls or any(vars(norm)[kind] for kind in _HOOKS_OF_STATE)
 
 
-def _has_calls_hooked(norm: nn.Module) -> bool:
-    return any(_is_of_user(hook) for kind in _HOOKS for hook in vars(norm)[kind].values())
+def _hooks_of_calls(norm: nn.Module) -> list[Any]:
+    """List the hooks on its calls that another norm at its place needs, too."""
+    hooks = [hook for kind in _HOOKS for hook in vars(norm)[kind].values()]
+    return [hook for hook in hooks if not isinstance(getattr(hook, "__self__", None), NormHook)]
 
 
 def _hand_on_hooks(old: nn.Module, new: nn.Module) -> list[str]:
     """Share the hooks with the new norm, so that their handles still remove them."""
-    if not _has_calls_hooked(old):
+    hooks = _hooks_of_calls(old)
+    if not hooks:
         return []
     for kind in (*_HOOKS, *_OF_HOOKS):
         given, own = vars(old)[kind], vars(new)[kind]
@@ -192,7 +196,7 @@ def _hand_on_hooks(old: nn.Module, new: nn.Module) -> list[str]:
             vars(new)[kind] = given
     if old._is_full_backward_hook is not None:
         new._is_full_backward_hook = old._is_full_backward_hook
-    return ["hooks"]
+    return ["hooks"] if any(map(_is_of_user, hooks)) else []
 
 
 def _caveat(old: KnownNorm, new: nn.Module) -> str:
@@ -220,7 +224,7 @@ def _hooks_left(old: nn.Module, new: nn.Module) -> list[str]:
 
 
 def _is_of_user(hook: Any) -> bool:
-    return not isinstance(getattr(hook, "__self__", None), NormHook)
+    return getattr(hook, "__module__", None) != "graphnorms.dropin.fused"
 
 
 def _hand_on_attributes(old: KnownNorm, new: nn.Module) -> list[str]:
