@@ -87,6 +87,17 @@ def write_tu(folder: Path) -> None:
         (raw / f"{folder.name}_{name}.txt").write_text("\n".join(text) + "\n")
 
 
+def write_frames(path: Path) -> None:
+    """Write pairs of hydrogen atoms on springs as extended XYZ."""
+    head = 'Properties=species:S:1:pos:R:3:forces:R:3 energy={} pbc="F F F"'
+    frames = []
+    for number in range(24):
+        stretch = (number - 12) / 50
+        atoms = f"H 0 0 0 0 0 {stretch}\nH 0 0 {1 + stretch} 0 0 {-stretch}"
+        frames.append(f"2\n{head.format(stretch**2 / 2 - 27)}\n{atoms}\n")
+    path.write_text("".join(frames))
+
+
 def small(dataset: object, options: Options) -> Options:
     """The options with the smallest budget that they leave."""
     of_data = "split" if dataset == "nci5k" or options.split else "nested"
@@ -121,6 +132,7 @@ def folder(tmp_path_factory) -> Iterator[Path]:
         write_tu(folder / "data" / name)
     save_npz(load_dataset(str(folder / "data" / "molecules")), folder / "molecules.npz")
     save_npz(one_graph(), folder / "citations.npz")
+    write_frames(folder / "frames.xyz")
     (folder / "my_data.py").write_text(FACTORY)
     (folder / "my_module.py").write_text(TRIAL)
     with pytest.MonkeyPatch.context() as patch:
@@ -175,6 +187,7 @@ def test_every_snippet(folder, stub_page, monkeypatch, capsys, tmp_path):
     pytest.importorskip("distributed")
     pytest.importorskip("submitit")
     pytest.importorskip("tensorboard")
+    pytest.importorskip("ase")
     found = snippets()
     names: dict[str, object] = {}
     problems = []
