@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 
+import cloudpickle
 import pytest
 import torch
 from tests.faults import make_config
@@ -16,6 +17,9 @@ from graphnorms.lab.engines.process import Process, fork_server
 from graphnorms.training.record import Record
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a fork server")
+
+# Packages of others may hold a `tests`, too, which a worker would import in place of this one.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 def told(config, **found):
