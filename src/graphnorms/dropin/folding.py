@@ -292,7 +292,7 @@ def _outputs(model: nn.Module, example: Any) -> list[Tensor]:
 
 
 def _alike(first: list[Tensor], second: list[Tensor]) -> bool:
-    """Whether outputs are those of one function, up to rounding."""
+    """Whether two outputs of a model agree up to rounding."""
     if [each.shape for each in first] != [each.shape for each in second]:
         return False
     for one, other in zip(first, second, strict=True):

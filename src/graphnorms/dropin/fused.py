@@ -174,7 +174,7 @@ class _OldNames:
 
 
 def _keep_state(old: nn.Module, new: nn.Module) -> None:
-    """Have the state of the new norm look like that of the old one."""
+    """Make the new norm save and load its state under the names of the old one."""
     theirs = {key.removeprefix("module."): key for key in old.state_dict()}
     ours = {key.removeprefix("module."): key for key in new.state_dict()}
     shared = theirs.keys() & ours.keys()

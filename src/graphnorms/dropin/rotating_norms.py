@@ -1,7 +1,8 @@
-"""Norms of features that rotate, in other packages: a row for each class that ours equals.
+"""Equivariant norms of other packages: a row for each class that one of our layers equals.
 
-The packages are not imported: a class is known by its name and the file that it is in, wherever
-that file was copied to. `graphnorms.dropin.fused` compares the results before it replaces one.
+This module imports none of the packages. It recognizes a class by its name and the name of its
+file, so that copies of the file in other repositories are recognized, too. A name proves nothing:
+`graphnorms.dropin.fused` compares results before it replaces a norm.
 """
 
 from __future__ import annotations

@@ -289,8 +289,8 @@ def _saved(ctx: Any) -> tuple[list[Any], list[Any]]:
 
 
 def _and_none(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-    """Complete gradients of the first arguments of an operator by `None` for those of the call and
-    the last argument."""
+    """Append `None` for the arguments of an operator that have no gradient: the call and the last
+    one."""
     return *grads, *[None] * (TENSORS_OF_CALL + len(ctx.numbers) + 1)
 
 

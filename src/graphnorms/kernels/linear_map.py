@@ -1,4 +1,4 @@
-"""The linear map W of `F(Norm(W · H · Q))`, on the CPU by kernels of its own."""
+"""The linear map W of `F(Norm(W · H · Q))`: C++ kernels where they are faster than torch's."""
 
 from __future__ import annotations
 
@@ -25,8 +25,15 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Shapes: `x` `(rows, in_channels)` or with more dimensions in front, `weight`
     `(out_channels, in_channels)`, `bias` `(out_channels,)`.
 
-    Precision: that of sums in float32, in chunks of 256 rows for the gradients of the parameters.
-    A second derivative is torch's.
+    Precision: float32 sums, as in torch; the gradients of the parameters are summed over chunks of
+    256 rows, then over the chunks. A second derivative is computed by torch.
+
+    Args:
+        x: The features.
+        weight, bias: $W$ and $b$; `None` for 0.
+
+    Raises:
+        RuntimeError: The shapes do not fit; the message is torch's.
     """
     if not _has_kernel(x, weight, bias):
         return F.linear(x, weight, bias)
@@ -41,18 +48,25 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _has_kernel(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether a kernel takes these tensors."""
     return (
-        x.dtype is torch.float32
-        and weight.dtype is torch.float32
-        and x.is_cpu
-        and x.dim() == 2
+        x.dim() == weight.dim() == 2
         and x.shape[1] == weight.shape[1] > 0
-        and type(weight) in _PLAIN
-        and weight.is_contiguous()
-        and (bias is None or (bias.dtype is torch.float32 and type(bias) in _PLAIN))
+        and x.dtype is torch.float32
+        and x.is_cpu
+        and _is_parameter(weight)
+        and (bias is None or (bias.shape == weight.shape[:1] and _is_parameter(bias)))
         and is_plain(x)  # so no mode or transform is active that could wrap the others
         and not torch.is_autocast_enabled("cpu")
         and extension.unavailable() is None
         and extension.multiplies_faster()
+    )
+
+
+def _is_parameter(tensor: Tensor) -> bool:
+    return (
+        type(tensor) in _PLAIN
+        and tensor.dtype is torch.float32
+        and tensor.is_cpu
+        and tensor.is_contiguous()
     )
 
 

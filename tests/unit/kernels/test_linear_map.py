@@ -111,5 +111,11 @@ def test_other_calls_are_torchs(used: str) -> None:
     assert any("mm" in str(node.target) for node in traced.graph.nodes)
     each = torch.func.vmap(layer)(x)
     torch.testing.assert_close(each, layer(x))
+    apart = torch.randn(4, 2)[:, 0]  # a bias with gaps
+    wanted = F.linear(x[0], layer.weight) + apart
+    torch.testing.assert_close(linear_map.linear(x[0], layer.weight, apart), wanted)
+    assert linear_map.linear(x[0], layer.weight[0]).shape == (5,)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         layer(x[0, :, :5])
+    with pytest.raises(RuntimeError, match="size"):
+        linear_map.linear(x[0], layer.weight, torch.ones(3))

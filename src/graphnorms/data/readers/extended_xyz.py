@@ -36,10 +36,10 @@ def is_extended_xyz(path: Path) -> bool:
 def read_extended_xyz(path: Path, reading: Reading) -> GraphSet:
     """Read an extended-XYZ file: a graph for each frame, see `graphnorms.data.Frames`.
 
-    Energies in eV and forces in eV/Å are those of the calculator that ASE makes of `energy` and
-    `forces`, or stand under another usual name, such as `REF_energy` and `REF_forces`; the option
-    `target` names them if there are several. Cells with `pbc` are periodic. Frames are read one by
-    one, and only numbers are kept of them.
+    Energies are in eV, forces in eV/Å. They stand under `energy` and `forces`, which ASE turns into
+    a calculator, or under another usual name, such as `REF_energy` and `REF_forces`; the option
+    `target` chooses if there are several. Cells with `pbc` are periodic. The frames are read one by
+    one, and only their numbers are kept.
 
     Args:
         path: The file.
