@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from graphnorms.adjacency import Adjacency
 from graphnorms.layers.factory import needs_of
 from graphnorms.layers.own_norm import OwnNorm
-from graphnorms.models.force.edges import RadialNet, Reach
 from graphnorms.models.force.force_config import ForceModelConfig
 from graphnorms.models.force.force_norms import (
     check_edge_norm,
@@ -20,6 +19,7 @@ from graphnorms.models.force.force_norms import (
 )
 from graphnorms.models.force.harmonics import COMPONENTS, LMAX
 from graphnorms.models.force.painn import PaiNNBlock
+from graphnorms.models.force.radial_edges import RadialNet, Reach
 from graphnorms.models.force.tensor_block import TensorBlock, normalized
 from graphnorms.models.initialize import initialize
 from graphnorms.models.norm_slot import GraphContext, NormSlot

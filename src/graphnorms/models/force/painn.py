@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from graphnorms.models.force.edges import Edges, RadialFactory
+from graphnorms.models.force.radial_edges import Edges, RadialFactory
 from graphnorms.models.norm_slot import GraphContext, NormFactory
 
 NEIGHBOURS = 10.0

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from graphnorms.models.force.edges import Edges, RadialFactory
 from graphnorms.models.force.harmonics import (
     LMAX,
     SelfProduct,
@@ -16,6 +15,7 @@ from graphnorms.models.force.harmonics import (
     spherical_harmonics,
 )
 from graphnorms.models.force.painn import NEIGHBOURS
+from graphnorms.models.force.radial_edges import Edges, RadialFactory
 from graphnorms.models.norm_slot import GraphContext
 
 DegreesFactory = Callable[[int], nn.Module | None]
