@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from graphnorms.interrupts import how_ended, terminable
 from graphnorms.lab.comparison import Comparison
 from graphnorms.lab.comparison_errors import ComparisonInterrupted, ReportError
+from graphnorms.lab.judgement import keep_judgement
 from graphnorms.lab.live_page import LivePage, problem_of
 from graphnorms.lab.log_trials import Logging, trackers_of
 from graphnorms.lab.option_kinds import TESTED
@@ -275,6 +276,7 @@ def compare(
                 problem = problem_of(lambda: comparison.report(figures=False))
             raise ComparisonInterrupted(comparison, problem, how_ended(error)) from None
         comparison = _comparison(plan, run)
+        problem_of(lambda: keep_judgement(comparison))  # the page says what cannot be judged
     if problem := problem_of(comparison.report):
         raise ReportError(comparison, problem)
     _log.info(
