@@ -120,8 +120,8 @@ def progress_table(status: Status, width: int) -> Group:
             color = style_of(norm).color
             cells.append(
                 ProgressBar(
-                    total=settings.epochs * each,
-                    completed=settings.epochs * tally.ended + status.running.get(norm, 0),
+                    total=settings.epochs_of_norm,
+                    completed=status.epochs.get(norm, 0),
                     complete_style=color,
                     finished_style=color,
                 )
