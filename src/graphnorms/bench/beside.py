@@ -1,4 +1,7 @@
-"""Another installation of graphnorms, timed in the same turns in a process of its own."""
+"""Another installation of graphnorms, timed in the same turns in a process of its own.
+
+Its numbers are not checked: it may be an older version, whose results differ.
+"""
 
 from __future__ import annotations
 
@@ -98,6 +101,7 @@ class Elsewhere:
     number: int
 
     def __call__(self) -> None:
+        """Run it."""
         self.seconds(1)
 
     def seconds(self, repeats: int) -> float:

@@ -1,7 +1,8 @@
 """Times cases in another installation of graphnorms, which runs this file: it may be an older one.
 
-So nothing of the benchmarks is imported, and only names that were there in every version. A line of
-JSON on standard input makes a case or times one; a line of JSON answers, see `graphnorms.bench.beside`.
+So it imports nothing of the benchmarks, and only names that were there in every version. A line of
+JSON on standard input makes a case or times one, and a line of JSON answers; what is sent is in
+`graphnorms.bench.beside`.
 """
 
 from __future__ import annotations
