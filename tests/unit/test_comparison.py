@@ -233,12 +233,18 @@ def test_where_everything_fails_there_is_still_a_verdict(
 def test_status_counts_and_learns_the_time_left(in_this_process, stub_page, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "_SECONDS_TO_KNOW_THE_SPEED", 0.0)
     statuses = []
-    compare("MUTAG", **SMALL, out=tmp_path / "run", progress=statuses.append)
-    assert [len(s.records) for s in statuses if s.latest] == list(range(1, 19))
+    # Trials of a halving are shorter than those that are reported.
+    shorter = SMALL | {"search": "halving", "epochs": 4, "learning_rate": (0.003, 0.01, 0.03)}
+    compare("MUTAG", **shorter, out=tmp_path / "run", progress=statuses.append)
+    assert [len(s.records) for s in statuses if s.latest] == list(range(1, 37))
     assert statuses[0].remaining is None
     assert statuses[-1].remaining == 0
     assert all(status.latest in status.records for status in statuses if status.latest)
-    assert not statuses[-1].running
+    trained = Counter()
+    for record in statuses[-1].records:
+        trained[record.config["norm"]] += record.config["epochs"]
+    settings = statuses[-1].plan.settings
+    assert statuses[-1].epochs == trained == dict.fromkeys(settings.norms, settings.epochs_of_norm)
 
 
 def test_a_page_that_cannot_be_written_takes_nothing_with_it(

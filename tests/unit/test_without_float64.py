@@ -13,8 +13,8 @@ from graphnorms.kernels import point
 from graphnorms.probes.batch_noise import batch_noise
 from graphnorms.probes.landscape import filter_direction
 from graphnorms.training.class_scores import average_precision, roc_auc
-from graphnorms.training.metrics import score
 from graphnorms.training.objective import Objective
+from graphnorms.training.scores import score
 
 
 class Elsewhere(Tensor):

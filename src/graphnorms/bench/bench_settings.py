@@ -93,6 +93,7 @@ class Settings:
         device: Where to, e.g. `"cpu"` or `"cuda:0"`.
         compiled: Whether PyG's layers compete compiled as well.
         quick: Tiny sizes, to try the benchmark out.
+        beside: The Python of another installation of graphnorms, which is timed in the same turns.
 
     Raises:
         ValueError: A name is unknown, or a number is not positive.
@@ -107,6 +108,7 @@ class Settings:
     device: str = "cpu"
     compiled: bool = True
     quick: bool = False
+    beside: str = ""
 
     def __post_init__(self) -> None:
         for number in (*self.threads, self.rounds):
@@ -129,7 +131,7 @@ class Settings:
     @property
     def standard(self) -> bool:
         """Whether the sizes are the benchmark's own, so that results can stand side by side."""
-        return self.shape is None and not self.quick and not self.norms
+        return self.shape is None and not (self.quick or self.norms or self.beside)
 
     def shapes(self) -> tuple[Shape, ...]:
         """Return what the layers are measured on."""

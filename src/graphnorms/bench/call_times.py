@@ -42,7 +42,9 @@ def measure(session: Session) -> Iterator[Case]:
         for words, actions in passes.items():
             title = f"{shape}; {circumstances(dtype, threads)}; {words}"
             where = {**labels(shape, dtype, threads), "pass": words}
-            values = in_turn(actions, settings.rounds, settings.device)
+            both = words == "forward + backward"
+            beside = session.layers_elsewhere(rows, problem, backward=both)
+            values = in_turn({**actions, **beside}, settings.rounds, settings.device)
             session.say(f"{title}: done")
             yield Case(title, where, "seconds", values, BASELINES, problem.x.numel())
 

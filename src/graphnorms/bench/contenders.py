@@ -101,12 +101,18 @@ def ours(row: Normalization, activation: str | None, problem: Problem) -> Conten
 def build(row: Normalization, problem: Problem, dtype: torch.dtype, **arguments: Any) -> nn.Module:
     """Build a layer of the catalogue for a problem, leaving out arguments that are `None`.
 
-    On a problem of few channels there are fewer groups, so that each has two channels or more.
+    On a problem of few channels there are fewer groups, see `groups_of`.
     """
-    if "num_groups" in row.arguments:
-        arguments["num_groups"] = math.gcd(problem.shape.channels // 2, row.arguments["num_groups"])
+    arguments |= groups_of(row, problem)
     given = {name: value for name, value in arguments.items() if value is not None}
     return make_norm(row.name, problem.shape.channels, **given).to(problem.x.device, dtype)
+
+
+def groups_of(row: Normalization, problem: Problem) -> dict[str, int]:
+    """Return the argument of a layer with groups, of which each has two channels or more."""
+    if "num_groups" not in row.arguments:
+        return {}
+    return {"num_groups": math.gcd(problem.shape.channels // 2, row.arguments["num_groups"])}
 
 
 def theirs(row: Normalization, problem: Problem, *, compiled: bool = False) -> Contender | None:

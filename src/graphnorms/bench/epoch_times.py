@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import torch
@@ -72,6 +72,9 @@ def measure(session: Session) -> Iterator[Case]:
                 PYG: _theirs(graphs, items, size, fused=False),
                 "PyG with our GraphNorm": _theirs(graphs, items, size, fused=True),
                 MATRIX_PRODUCTS: _matrix_products(graphs, size),
+                **session.elsewhere(
+                    "graphnorms", "epoch", threads=threads, norm=_NORM, **asdict(size)
+                ),
             },
             settings.rounds,
             settings.device,

@@ -34,7 +34,8 @@ def _one_shape(session: Session, shape: Shape, dtype: torch.dtype, threads: int)
         checked = time.perf_counter()
         grad_y = torch.randn_like(problem.x)
         actions = {c.name: forward_and_backward(c, problem.x, grad_y) for c in contenders}
-        values = in_turn(actions, settings.rounds, settings.device, queued=True)
+        beside = session.layers_elsewhere(settings.rows_of_catalog(), problem)
+        values = in_turn({**actions, **beside}, settings.rounds, settings.device, queued=True)
     title = f"{shape}; {circumstances(dtype, threads)}; forward + backward"
     session.say(
         f"{title}: built and checked in {checked - begin:.0f} s, "

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from graphnorms.bench import pyg_layers
 from graphnorms.bench.bench_settings import Settings, Shape
-from graphnorms.bench.contenders import Contender, Problem, activations_of, ours, theirs
+from graphnorms.bench.beside import Beside, Elsewhere
+from graphnorms.bench.contenders import (
+    Contender,
+    Problem,
+    activations_of,
+    groups_of,
+    ours,
+    theirs,
+    title,
+)
 from graphnorms.bench.number_checks import Check, Exact, check_layer, check_twin
+from graphnorms.errors import GraphnormsError
 from graphnorms.layers.catalog import Normalization
 
 
@@ -20,10 +31,17 @@ class Session:
     Args:
         settings: How to run it.
         say: Receives progress, a line at a time.
+        beside: Another installation, to be timed in the same turns.
     """
 
-    def __init__(self, settings: Settings, say: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        say: Callable[[str], None] = lambda line: None,
+        beside: Beside | None = None,
+    ) -> None:
         self.settings = settings
+        self.beside = beside
         self.say = say
         self.checks: list[Check] = []
         self.notes: list[str] = []
@@ -56,6 +74,48 @@ class Session:
                 self.checks += check_layer(row, activation, problem, exact)
                 yield ours(row, activation, problem)
             yield from self._twins(row, problem, plain, compiled)
+
+    def elsewhere(self, name: str, kind: str, **case: Any) -> dict[str, Elsewhere]:
+        """Make a case of the installation beside, if there is one and it can do it.
+
+        Args:
+            name: What the case is called here.
+            kind, case: See `graphnorms.bench.beside.Beside.make`.
+
+        Returns:
+            The case by its name in tables; a case that cannot be made is left out, with a note.
+        """
+        if self.beside is None:
+            return {}
+        called = self.beside.called(name)
+        try:
+            return {called: self.beside.make(kind, **case)}
+        except GraphnormsError as error:
+            self.note(f"{called} left out: {error}")
+            return {}
+
+    def layers_elsewhere(
+        self, rows: Iterable[Normalization], problem: Problem, *, backward: bool = True
+    ) -> dict[str, Elsewhere]:
+        """Make the layers of the installation beside, each with every activation asked for."""
+        if self.beside is None:
+            return {}
+        found: dict[str, Elsewhere] = {}
+        for row in rows:
+            for activation in activations_of(row, self.settings.activations):
+                fused = {} if activation is None else {"activation": activation}
+                found |= self.elsewhere(
+                    title(row, activation),
+                    "layer",
+                    threads=torch.get_num_threads(),
+                    norm=row.name,
+                    arguments={**fused, **groups_of(row, problem)},
+                    channels=problem.shape.channels,
+                    counts=torch.bincount(problem.batch).tolist(),
+                    dtype=str(problem.x.dtype).removeprefix("torch."),
+                    backward=backward,
+                )
+        return found
 
     def _twins(
         self, row: Normalization, problem: Problem, exact: Exact, compiled: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,6 +19,7 @@ from graphnorms.bench import (
     trial_times,
 )
 from graphnorms.bench.bench_settings import Settings
+from graphnorms.bench.beside import Beside
 from graphnorms.bench.results import Case, Result
 from graphnorms.bench.session import Session
 from graphnorms.errors import unknown_name
@@ -32,6 +34,10 @@ BENCHMARKS: Final[Mapping[str, Callable[[Session], Iterator[Case]]]] = {
     "lab": trial_times.measure,
     "hook": hook_times.measure,
 }
+
+
+WITH_BESIDE: Final = ("layers", "calls", "epoch", "lab")
+"""Those that time another installation in the same turns."""
 
 
 def run(
@@ -50,15 +56,22 @@ def run(
         say: Receives progress, a line at a time.
 
     Raises:
-        ValueError: There is no such benchmark.
+        ValueError: There is no such benchmark, or nothing can be timed beside it.
         WrongNumbersError: A layer computes something else than it should.
         GraphnormsError: The benchmark needs PyG, which is not installed.
     """
     if benchmark not in BENCHMARKS:
         raise unknown_name("benchmark", benchmark, BENCHMARKS)
-    session = Session(settings, say)
+    if settings.beside and benchmark not in WITH_BESIDE:
+        raise ValueError(f"beside goes with {', '.join(WITH_BESIDE)}, not with {benchmark}")
     device = machine.describe(settings.device)
-    cases = tuple(BENCHMARKS[benchmark](session))
+    with ExitStack() as stack:
+        beside = None
+        if settings.beside:
+            beside = stack.enter_context(Beside(settings.beside, settings.device))
+            device["versions"]["graphnorms beside"] = beside.version
+        session = Session(settings, say, beside)
+        cases = tuple(BENCHMARKS[benchmark](session))
     return Result(
         benchmark=benchmark,
         command=command,

@@ -14,6 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from graphnorms.bench.beside import Elsewhere
 from graphnorms.bench.contenders import Contender
 from graphnorms.bench.number_checks import of_energy_and_force
 
@@ -118,6 +119,8 @@ def _repeats(action: Callable[[], object], device: str) -> int:
 def _seconds(
     action: Callable[[], object], repeats: int, device: str, queued: bool = False
 ) -> float:
+    if isinstance(action, Elsewhere):
+        return action.seconds(repeats)
     _wait(device)
     if torch.device(device).type == "cuda":
         return _seconds_on_gpu(action, repeats, device, queued)

@@ -11,7 +11,6 @@ import typer.core
 
 from graphnorms import interrupts
 from graphnorms.cli import completion
-from graphnorms.cli.norm_list import summaries
 from graphnorms.cli.terminal import plain_table, say, terminal
 
 COMMANDS: Final = {
@@ -151,9 +150,11 @@ def norms(
     """List the normalizations, or show the page of one."""
     console = terminal(highlight=False)
     if name is None:
+        from graphnorms.layers.catalog import CATALOG
+
         table = plain_table("name", "statistics of")
-        for summary in summaries().items():
-            table.add_row(*summary)
+        for each in CATALOG.values():
+            table.add_row(each.name, each.summary)
         console.print(table)
         console.print("\ngraphnorms norms NAME: what one of them does, loses and takes.")
         return

@@ -50,6 +50,15 @@ Out = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing result.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
 Compile = Annotated[bool, typer.Option("--compile/--no-compile", help="Time PyG compiled as well.")]
+Beside = Annotated[
+    str,
+    typer.Option(
+        metavar="PYTHON",
+        help="The Python of an environment with another version of graphnorms, which is timed in "
+        "the same turns: for layers, calls, epoch and lab.",
+        show_default=False,
+    ),
+]
 Quick = Annotated[bool, typer.Option("--quick", help="Tiny sizes, to try it out.")]
 
 
@@ -71,6 +80,7 @@ def _command(name: str, purpose: str) -> None:
         as_json: AsJson = False,
         compiled: Compile = True,
         quick: Quick = False,
+        beside: Beside = "",
     ) -> None:
         from graphnorms.bench import Settings, run
         from graphnorms.bench.bench_settings import LARGE, Shape
@@ -96,6 +106,7 @@ def _command(name: str, purpose: str) -> None:
             device=device,
             compiled=compiled,
             quick=quick,
+            beside=beside,
         )
         if out is None and settings.standard:
             empty = Result(name, "", "", describe(device), {}, ())

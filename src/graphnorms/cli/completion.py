@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from graphnorms.cli.norm_list import summaries
-
 Complete = Callable[[str], list[str]]
 
 
@@ -22,13 +20,15 @@ def norms(incomplete: str) -> list[str]:
     """Offer normalizations, each once, for a list with commas in between."""
     before, comma, last = incomplete.rpartition(",")
     there = before.split(",")
-    rest = [name for name in summaries() if name not in there]
+    rest = [name for name in norm("") if name not in there]
     return [f"{before}{comma}{name}" for name in _beginning(last, rest)]
 
 
 def norm(incomplete: str) -> list[str]:
     """Offer one normalization."""
-    return _beginning(incomplete, summaries())
+    from graphnorms.layers.catalog import CATALOG
+
+    return _beginning(incomplete, CATALOG)
 
 
 def datasets(incomplete: str) -> list[str]:

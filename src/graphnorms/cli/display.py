@@ -1,4 +1,4 @@
-"""The output of a comparison while it runs and at its end.
+"""The output of a comparison while it runs.
 
 A terminal gets a live table; a pipe, a file or a dumb terminal gets one line per trial.
 """
@@ -14,18 +14,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from graphnorms.cli.judgement_view import show_judgement
 from graphnorms.cli.terminal import by_subject
-from graphnorms.lab.engines import is_settled
+from graphnorms.lab.judgement import Judgement
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.phrases import duration
 from graphnorms.lab.plan_sentences import kept_lines, plan_lines
 from graphnorms.lab.progress import Tally, trial_line
-from graphnorms.lab.reason_sentences import MOST_SAID
-from graphnorms.lab.run import RECORDS, REPORT
-from graphnorms.report.pairs_table import pairs
-from graphnorms.report.pictures import folder_beside
 from graphnorms.report.style import style_of
-from graphnorms.report.table import details, explained, headline, leaderboard
 from graphnorms.training import metric_named
 
 if TYPE_CHECKING:
@@ -92,53 +88,12 @@ class Display:
         if self._live is not None:
             self._live.update(progress_table(status, self.console.width), refresh=True)
 
-    def show_outcome(self, comparison: Comparison, *, in_full: bool = False) -> None:
-        """Show the verdict in words, the table, and where everything lies.
-
-        For five norms that fits a terminal of 24 lines.
-
-        Args:
-            comparison: What was found.
-            in_full: Whether the details are shown as well.
-        """
-        if not comparison.records:
-            return
-        if self._quiet:
-            if comparison.judgeable:
-                self.console.print(headline(comparison.verdict))
-            return
-        self._print("")
-        if comparison.judgeable:
-            verdict = comparison.verdict
-            plain = not (self.console.encoding or "").lower().startswith("utf")
-            self.console.print(headline(verdict))
-            self._print("")
-            self.console.print(leaderboard(verdict, width=self.console.width, plain=plain))
-            if in_full:
-                self._print("")
-                if verdict.conclusive:
-                    self.console.print(pairs(verdict, width=self.console.width, plain=plain))
-                    self._print("")
-                self.console.print(details(verdict))
-                self._print("")
-            if said := comparison.why_in_words(most=MOST_SAID if in_full else 2):
-                self.console.print(explained(said))
-                self._print("")
-        else:
-            self._print("No trial that scores come from is done yet.")
-        lost = sum(not is_settled(record) for record in comparison.records)
-        if lost:
-            self._print(
-                f"{lost} {'trial' if lost == 1 else 'trials'} lost the worker process or ran out "
-                "of memory or time; the same command tries again."
+    def show_outcome(self, comparison: Comparison) -> None:
+        """Show the verdict in words, the table, and where everything lies."""
+        if comparison.records:
+            show_judgement(
+                self.console, Judgement.of(comparison), comparison.folder, quiet=self._quiet
             )
-        report = comparison.folder / REPORT
-        if report.exists():
-            self._print(f"report:  {report}", whole=True)
-        if in_full and folder_beside(report).exists():
-            self._print(f"figures: {folder_beside(report)}", whole=True)
-        if in_full or not report.exists():
-            self._print(f"records: {comparison.folder / RECORDS}", whole=True)
 
     def _print(self, text: str, *, whole: bool = False) -> None:
         """Print text without markup; `whole`: without breaking lines (paths, trials)."""
@@ -165,8 +120,8 @@ def progress_table(status: Status, width: int) -> Group:
             color = style_of(norm).color
             cells.append(
                 ProgressBar(
-                    total=settings.epochs * each,
-                    completed=settings.epochs * tally.ended + status.running.get(norm, 0),
+                    total=settings.epochs_of_norm,
+                    completed=status.epochs.get(norm, 0),
                     complete_style=color,
                     finished_style=color,
                 )

@@ -99,29 +99,24 @@ def show(
     markdown: AsMarkdown = False,
 ) -> int:
     """Show the outcome of a comparison again, finished or not."""
-    from graphnorms.cli.display import Display
-    from graphnorms.lab.comparison import open_comparison
-    from graphnorms.lab.model_export import trial_words
-
     if norm is not None and export is None:
         raise ValueError(f"norm {norm} says whose model to export; give --export FILE as well")
     form = chosen_format(latex=latex, csv=csv, markdown=markdown, json=as_json)
-    comparison = open_comparison(folder_of(run), margin=margin)
-    if as_json:
-        print(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
-    elif form:
+    folder = folder_of(run)
+    if not form:
+        _show_judgement(folder, margin, as_json=as_json)
+    if not form and parquet is export is log is None:
+        return 0
+    from graphnorms.lab.comparison import open_comparison
+
+    comparison, written = open_comparison(folder, margin=margin), []
+    if form:
         print(comparison.formatted(form), end="")
-    else:
-        console = terminal()
-        done, planned = len(comparison.records), comparison.planned
-        say(console, comparison.command)
-        if done < planned:
-            console.print(f"{done} of {planned} trials; --resume goes on", markup=False)
-        Display(console).show_outcome(comparison, in_full=True)
-    written = []
     if parquet is not None:
         written.append(f"trials:  {comparison.to_parquet(parquet)}")
     if export is not None:
+        from graphnorms.lab.model_export import trial_words
+
         written.append(f"model:   {comparison.export(export, norm)}")
         words = trial_words(comparison.to_export(norm), comparison.settings.unit)
         written.append(f"         {words}")
@@ -135,6 +130,24 @@ def show(
     for line in written:
         say(console, line)
     return 0
+
+
+def _show_judgement(folder: Path, margin: float | None, *, as_json: bool) -> None:
+    """Print what a comparison found, in full."""
+    from graphnorms.cli.judgement_view import show_judgement
+    from graphnorms.lab.judgement import judgement_of
+
+    found, settings = judgement_of(folder, margin=margin)
+    if as_json:
+        print(json.dumps(found.to_dict(settings, folder), indent=2, allow_nan=False))
+        return
+    console = terminal()
+    done = found.done + found.failed
+    say(console, found.command)
+    if done < found.planned:
+        console.print(f"{done} of {found.planned} trials; --resume goes on", markup=False)
+    if done:
+        show_judgement(console, found, folder, in_full=True)
 
 
 def folder_of(run: str) -> Path:

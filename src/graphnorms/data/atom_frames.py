@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from graphnorms.data.atoms import ENERGY_UNIT, LENGTH_UNIT, SYMBOLS, Atoms
+from graphnorms.data.atoms import SYMBOLS, Atoms
 from graphnorms.data.feature_columns import Columns, Encoding
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.integer_arrays import Integers, offsets
-from graphnorms.data.tasks import FORCES, Task
+from graphnorms.data.task_kinds import ENERGY_UNIT, FORCES, LENGTH_UNIT
+from graphnorms.data.tasks import Task
 from graphnorms.data.text_format import some
 from graphnorms.errors import DatasetError
 

@@ -10,11 +10,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from graphnorms.data.task_kinds import LENGTH_UNIT
 from graphnorms.kernels.point import widest_float
-
-ENERGY_UNIT: Final = "eV"
-FORCE_UNIT: Final = "eV/Å"
-LENGTH_UNIT: Final = "Å"
 
 _SYMBOLS = (
     "X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se "

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.tasks import FORCES
+from graphnorms.data.task_kinds import FORCES
 from graphnorms.data.text_format import count
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,14 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphnorms.data.feature_columns import as_float32
+from graphnorms.data.task_kinds import FORCES, KINDS, LEVELS
 from graphnorms.data.text_format import as_name
 from graphnorms.errors import DatasetError, unknown_name
 from graphnorms.kernels.point import widest_float
-
-KINDS: Final = ("classification", "binary", "regression")
-FORCES: Final = "forces"
-"""The kind of the task of atoms, which no reader of other graphs can be asked for."""
-LEVELS: Final = ("graph", "node")
 
 TaskKind = Literal["auto", "classification", "binary", "regression"]
 ClassOrder = Literal["ascending", "first appearance"]

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from graphnorms.lab import statistics
 from graphnorms.lab.phrases import be, listing
@@ -212,13 +212,13 @@ def compare_datasets(
             for d in datasets
         ]
     )  # (data sets, norms), larger is better
-    places = stats.rankdata(-table, axis=1)  # (data sets, norms), 1 is the best
+    places = scipy.stats.rankdata(-table, axis=1)  # (data sets, norms), 1 is the best
     average = places.mean(axis=0)
     order = sorted(range(len(shared)), key=lambda place: (average[place], shared[place]))
     chi_squared, f = friedman(places)
     count, k = places.shape
     error = math.sqrt(k * (k + 1) / (12 * count))
-    quantile = float(stats.studentized_range.ppf(1 - statistics.SIGNIFICANCE, k, math.inf))
+    quantile = float(scipy.stats.studentized_range.ppf(1 - statistics.SIGNIFICANCE, k, math.inf))
     relative = not all(metrics[dataset].fraction for dataset in datasets)
     minimum = minimum_flips(math.comb(k, 2))
     tests = []
@@ -234,7 +234,9 @@ def compare_datasets(
                 difference=difference,
                 wins=int((first > second).sum()),
                 losses=int((first < second).sum()),
-                nemenyi_p=float(stats.studentized_range.sf(abs(difference) / error, k, math.inf)),
+                nemenyi_p=float(
+                    scipy.stats.studentized_range.sf(abs(difference) / error, k, math.inf)
+                ),
                 wilcoxon_p=signed_ranks(scaled) if count >= minimum else None,
             )
         )
@@ -246,9 +248,9 @@ def compare_datasets(
         datasets=datasets,
         ranks=ranks,
         friedman=chi_squared,
-        friedman_p=float(stats.chi2.sf(chi_squared, k - 1)),
+        friedman_p=float(scipy.stats.chi2.sf(chi_squared, k - 1)),
         iman_davenport=f,
-        iman_davenport_p=float(stats.f.sf(f, k - 1, (k - 1) * (count - 1))),
+        iman_davenport_p=float(scipy.stats.f.sf(f, k - 1, (k - 1) * (count - 1))),
         critical_difference=quantile * error,
         minimum=minimum,
         tests=tuple(
@@ -281,7 +283,7 @@ def _without(
             Without(
                 dataset=dataset,
                 ranks={norms[j]: float(average[j]) for j in order},
-                friedman_p=float(stats.chi2.sf(friedman(others)[0], len(norms) - 1)),
+                friedman_p=float(scipy.stats.chi2.sf(friedman(others)[0], len(norms) - 1)),
             )
         )
     return tuple(found)
@@ -329,7 +331,7 @@ def signed_ranks(differences: NDArray[np.float64]) -> float:
     if zero.all():
         return 1.0
     sizes[zero] = 0.0
-    ranks = stats.rankdata(sizes)
+    ranks = scipy.stats.rankdata(sizes)
     if zero.sum() % 2:
         ranks -= 1  # one zero less in front of all others
     return sign_flip(np.where(zero, 0.0, np.sign(differences) * ranks))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from graphnorms.interrupts import how_ended, terminable
 from graphnorms.lab.comparison import Comparison
 from graphnorms.lab.comparison_errors import ComparisonInterrupted, ReportError
+from graphnorms.lab.judgement import keep_judgement
 from graphnorms.lab.live_page import LivePage, problem_of
 from graphnorms.lab.log_trials import Logging, trackers_of
 from graphnorms.lab.option_kinds import TESTED
@@ -275,6 +276,7 @@ def compare(
                 problem = problem_of(lambda: comparison.report(figures=False))
             raise ComparisonInterrupted(comparison, problem, how_ended(error)) from None
         comparison = _comparison(plan, run)
+        problem_of(lambda: keep_judgement(comparison))  # the page says what cannot be judged
     if problem := problem_of(comparison.report):
         raise ReportError(comparison, problem)
     _log.info(
@@ -303,23 +305,24 @@ def _train(
     """Run the trials without an outcome, and keep each record at once."""
     agenda = Agenda(plan.schedule, run.journal)
     known = agenda.known()
-    treatments = {config.key: config.treatment for config in known}
+    trials = {config.key: config for config in known}
     outcomes = Outcomes(agenda.records())
     total = plan.settings.planned - len(outcomes)
-    epochs_of_trial = plan.settings.epochs
-    clock = Clock(epochs=epochs_of_trial * total)
+    ended: Counter[str] = Counter()  # epochs of trials with an outcome, by treatment
+    for record in outcomes.first(len(outcomes)):
+        ended[trials[record.key].treatment] += trials[record.key].epochs
+    kept = ended.total()
+    clock = Clock(epochs=plan.settings.epochs_of_norm * len(plan.settings.treatments) - kept)
     running: Mapping[str, int] = {}  # by key
     scores = SameScores(outcomes.first(len(outcomes)))
-    ended = 0
 
     def tell(latest: Record | None = None) -> None:
         # Called often: the cost must not grow with the number of trials.
         # User code reports as often as it likes.
-        known = {key: min(epochs, epochs_of_trial) for key, epochs in running.items()}
-        clock.note(epochs_of_trial * ended + sum(known.values()))
-        by_treatment: Counter[str] = Counter()
-        for key, epochs in known.items():
-            by_treatment[treatments[key]] += epochs
+        done = ended.copy()
+        for key, epochs in running.items():
+            done[trials[key].treatment] += min(epochs, trials[key].epochs)
+        clock.note(done.total() - kept)
         status = Status(
             plan=plan,
             changes=run.changes,
@@ -327,7 +330,7 @@ def _train(
             ended=len(outcomes),
             tallies=dict(outcomes.tallies),
             latest=latest,
-            running=by_treatment,
+            epochs=done,
             elapsed=clock.elapsed,
             remaining=clock.remaining,
         )
@@ -336,7 +339,7 @@ def _train(
 
     def following(record: Record) -> list[TrialConfig]:
         found = agenda.send(record)
-        treatments.update((config.key, config.treatment) for config in found)
+        trials.update((config.key, config) for config in found)
         return found
 
     def on_progress(epochs: Mapping[str, int]) -> None:
@@ -352,7 +355,7 @@ def _train(
     records = run.complete(engine, known, on_progress, following)
     with engine, closing(records):
         for record in records:
-            ended += 1
+            ended[trials[record.key].treatment] += trials[record.key].epochs
             outcomes.add(record)
             if plan.trainer is not None:
                 scores.check(record)

@@ -284,28 +284,15 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return settings, verdict and where the records are, as JSON-able data."""
-        from graphnorms.lab.reason_sentences import reasons_as_data
-        from graphnorms.lab.sentences import sentences
+        from graphnorms.lab.judgement import Judgement
 
-        return {
-            "settings": self.settings.to_dict(),
-            "verdict": self.verdict.to_dict() if self.judgeable else None,
-            "sentences": sentences(self.verdict).to_dict() if self.judgeable else None,
-            "reasons": [] if self.why is None else reasons_as_data(self.why),
-            "trials": {
-                "planned": self.planned,
-                "done": sum(record.status == "done" for record in self.records),
-                "failed": sum(record.status == "failed" for record in self.records),
-            },
-            "folder": str(self.folder),
-            "command": self.command,
-        }
+        return Judgement.of(self).to_dict(self.settings, self.folder)
 
-    def why_in_words(self, names: Name = str, *, most: int | None = None) -> list[str]:
+    def why_in_words(self, names: Name = str) -> list[str]:
         """Say why norms differ, see `graphnorms.lab.reason_sentences.why`."""
         from graphnorms.lab.reason_sentences import why
 
-        return [] if self.why is None else why(self.why, names, most=most)
+        return [] if self.why is None else why(self.why, names)
 
     def __repr__(self) -> str:
         return self.table() if self.judgeable else f"Comparison(no verdict yet, {self.folder})"
@@ -321,7 +308,6 @@ class Comparison:
         """A console that has printed this comparison, and keeps the text."""
         from rich.console import Console
 
-        from graphnorms.lab.reason_sentences import MOST_SAID
         from graphnorms.report.pairs_table import pairs
         from graphnorms.report.table import details, explained, headline, leaderboard
 
@@ -331,7 +317,7 @@ class Comparison:
             leaderboard(self.verdict, width=width),
             *([pairs(self.verdict, width=width)] if self.verdict.conclusive else []),
             details(self.verdict),
-            *([explained(why)] if (why := self.why_in_words(most=MOST_SAID)) else []),
+            *([explained(why)] if (why := self.why_in_words()) else []),
         ):
             console.print(part)
             console.print()

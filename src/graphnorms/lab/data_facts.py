@@ -19,8 +19,8 @@ from graphnorms.errors import GraphnormsError, one_line
 from graphnorms.lab.detectable import planned_detectable
 from graphnorms.lab.trivial import reported_part, trivial_scores
 from graphnorms.probes.ridge import Ridge
-from graphnorms.training.metrics import score
 from graphnorms.training.objective import Objective
+from graphnorms.training.scores import score
 
 if TYPE_CHECKING:
     from graphnorms.lab.schedule import Schedule

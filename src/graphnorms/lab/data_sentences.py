@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from graphnorms.data.tasks import FORCES
+from graphnorms.data.task_kinds import FORCES
 from graphnorms.data.text_format import count, some
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.phrases import be, listing, percent

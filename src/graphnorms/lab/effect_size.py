@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import special
 
 from graphnorms.lab.power import shift_quantile
 from graphnorms.lab.statistics import CONFIDENCE, Estimate, spread, without_nan
@@ -40,7 +40,7 @@ def hedges_g(
     freedom, unit = values.size - 1, math.sqrt(1 / values.size + test_ratio)
     effect = float(values.mean()) / deviation
     correction = math.exp(
-        float(special.gammaln(freedom / 2) - special.gammaln((freedom - 1) / 2))
+        float(scipy.special.gammaln(freedom / 2) - scipy.special.gammaln((freedom - 1) / 2))
     ) / math.sqrt(freedom / 2)
     low, high = (
         unit * shift_quantile(effect / unit, freedom, chance)

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from graphnorms.lab.resampling import joint_sign_flips, sign_flip
-from graphnorms.lab.statistics import spread, standard_error, without_nan
+from graphnorms.lab.statistics import spread, standard_error, student_above, without_nan
 
 ROUNDING = 1e-9
 """Share of the margin that a difference may miss it by and be called equal to it."""
@@ -54,7 +53,7 @@ def equivalence_by_t(differences: ArrayLike, margin: float, *, test_ratio: float
     if spread(values) == 0:
         return 2.0**-values.size if abs(mean) < margin * (1 - ROUNDING) else 1.0
     statistic = (margin - abs(mean)) / standard_error(values, test_ratio)
-    return float(stats.t.sf(statistic, values.size - 1))
+    return student_above(statistic, values.size - 1)
 
 
 def equivalence_by_flips(differences: ArrayLike, margin: float) -> float:
@@ -125,6 +124,6 @@ def probabilities(
     if spread(values) == 0:
         edge = margin * (1 + ROUNDING)
         return Probabilities(float(mean > edge), float(abs(mean) <= edge), float(mean < -edge))
-    posterior = stats.t(values.size - 1, mean, standard_error(values, test_ratio))
-    first, second = float(posterior.sf(margin)), float(posterior.cdf(-margin))
+    error, freedom = standard_error(values, test_ratio), values.size - 1
+    first, second = (student_above((margin + side) / error, freedom) for side in (-mean, mean))
     return Probabilities(first, max(0.0, 1.0 - first - second), second)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
 
-from graphnorms.lab.statistics import SIGNIFICANCE
+from graphnorms.lab.statistics import SIGNIFICANCE, student_quantile
 
 POWER = 0.8
 
@@ -150,10 +150,10 @@ def equivalence_power(
     """
     if error <= 0:
         return float(abs(difference) < margin)
-    critical = float(stats.t.ppf(1 - SIGNIFICANCE / comparisons, freedom))
+    critical = student_quantile(1 - SIGNIFICANCE / comparisons, freedom)
     scale, weights = _scales(freedom)
-    upper = special.ndtr((margin - difference) / error - critical * scale)
-    lower = special.ndtr(critical * scale - (margin + difference) / error)
+    upper = scipy.special.ndtr((margin - difference) / error - critical * scale)
+    lower = scipy.special.ndtr(critical * scale - (margin + difference) / error)
     return float(weights @ np.maximum(0.0, upper - lower))
 
 
@@ -236,8 +236,8 @@ def shift_quantile(statistic: float, freedom: int, chance: float) -> float:
     """
     scale, weights = _scales(freedom)
     reach = 10 + 4 * abs(statistic)
-    solution: float = optimize.brentq(
-        lambda shift: float(weights @ special.ndtr(statistic * scale - shift)) - chance,
+    solution: float = scipy.optimize.brentq(
+        lambda shift: float(weights @ scipy.special.ndtr(statistic * scale - shift)) - chance,
         -reach,
         reach,
         xtol=1e-9,
@@ -261,9 +261,9 @@ def _least(enough: Callable[[int], bool], at_least: int) -> int | None:
 @lru_cache(maxsize=4096)
 def _noncentrality(pairs: int, level: float, power: float) -> float:
     """Solve for the noncentrality at which the two-sided t-test at `level` has the power."""
-    critical = float(stats.t.ppf(1 - level / 2, pairs - 1))
+    critical = student_quantile(1 - level / 2, pairs - 1)
     power_at = _two_sided_power(critical, pairs - 1)
-    solution: float = optimize.brentq(
+    solution: float = scipy.optimize.brentq(
         lambda shift: power_at(shift) - power,
         0.0,  # where the power is the significance, below `power`
         4 * critical + 10,
@@ -281,8 +281,8 @@ def _two_sided_power(critical: float, freedom: int) -> Callable[[float], float]:
     scale, weights = _scales(freedom)
 
     def power(noncentrality: float) -> float:
-        above = special.ndtr(noncentrality - critical * scale)
-        below = special.ndtr(-noncentrality - critical * scale)
+        above = scipy.special.ndtr(noncentrality - critical * scale)
+        below = scipy.special.ndtr(-noncentrality - critical * scale)
         return float(weights @ (above + below))
 
     return power
@@ -295,4 +295,4 @@ def _scales(freedom: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     Gauss quadrature on the quantiles.
     """
     nodes, weights = np.polynomial.legendre.leggauss(128)
-    return np.sqrt(special.chdtri(freedom, (1 - nodes) / 2) / freedom), weights / 2
+    return np.sqrt(scipy.special.chdtri(freedom, (1 - nodes) / 2) / freedom), weights / 2

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from graphnorms.data.tasks import FORCES
+from graphnorms.data.task_kinds import FORCES
 from graphnorms.errors import GraphnormsError
 from graphnorms.lab.sources import Dataset, load_source
 

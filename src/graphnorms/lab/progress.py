@@ -95,7 +95,7 @@ class Status:
         ended: Number of outcomes so far.
         tallies: Their counts by treatment; one without an outcome has no entry.
         latest: The newest outcome, if it is the reason for this call.
-        running: Epochs done in the trials that are running, by treatment.
+        epochs: Epochs done, by treatment, also in the trials that are running.
         elapsed: Seconds since this call began to train.
         remaining: Seconds left at the speed so far; None until that is known.
         tests: Trials that test reasons: how many of this call have ended, and of how many; none
@@ -108,7 +108,7 @@ class Status:
     ended: int
     tallies: Mapping[str, Tally]
     latest: Record | None
-    running: Mapping[str, int]
+    epochs: Mapping[str, int]
     elapsed: float
     remaining: float | None
     tests: tuple[int, int] = (0, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.phrases import Name, be, called_by, several
@@ -13,9 +13,6 @@ from graphnorms.lab.reasons import SUPPORTED, Reason
 if TYPE_CHECKING:
     from graphnorms.lab.reasons import Why
     from graphnorms.lab.statistics import Estimate
-
-MOST_SAID: Final = 6
-"""Reasons for which a terminal has room."""
 
 
 def reason_sentence(reason: Reason, scale: Scale, names: Name = str) -> str:
@@ -79,7 +76,7 @@ def reasons_as_data(found: Why) -> list[dict[str, Any]]:
     return data
 
 
-def why(found: Why, names: Name = str, *, most: int | None = None) -> list[str]:
+def why(found: Why, names: Name = str) -> list[str]:
     """Say why norms differ, a paragraph for each reason; first what is known on the whole.
 
     Nothing where nothing was measured.
@@ -87,17 +84,13 @@ def why(found: Why, names: Name = str, *, most: int | None = None) -> list[str]:
     Args:
         found: The reasons.
         names: What a norm is called, given its catalogue name.
-        most: Reasons that there is room for; None: all.
     """
     if not found.measured or not found.verdict.conclusive:
         return []
     reasons = found.reasons
-    shown = reasons[:most]
-    texts = [reason_sentence(reason, found.verdict.scale, names) for reason in shown]
-    left = len(reasons) - len(shown)
-    more = [f"{several(left, 'more reason')}, see the report."] if left else []
+    texts = [reason_sentence(reason, found.verdict.scale, names) for reason in reasons]
     summary = _summary(found, reasons)
-    return [f"{summary[:1].upper()}{summary[1:]}", *texts, *more]
+    return [f"{summary[:1].upper()}{summary[1:]}", *texts]
 
 
 def _summary(found: Why, reasons: Sequence[Reason]) -> str:

@@ -38,6 +38,7 @@ def run_reason_trials(
     _log.info("%d more trials test reasons", total)
     clock = Clock(epochs=plan.settings.epochs * total)
     outcomes = Outcomes(comparison.records)
+    done = dict.fromkeys(plan.settings.treatments, plan.settings.epochs_of_norm)
     ended = 0
 
     def tell(epochs: Mapping[str, int], latest: Record | None = None) -> None:
@@ -48,7 +49,7 @@ def run_reason_trials(
             ended=len(outcomes),
             tallies=outcomes.tallies,
             latest=latest,
-            running={},
+            epochs=done,
             elapsed=clock.elapsed,
             remaining=clock.remaining,
             tests=(ended, total),

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
-from graphnorms.lab.statistics import CONFIDENCE, Estimate, spread, without_nan
+from graphnorms.lab.statistics import CONFIDENCE, Estimate, spread, student_quantile, without_nan
 
 MOST_EXACT = 20
 """Pairs up to which every way to flip the signs is counted; 2¹⁹ sums take a few milliseconds."""
@@ -146,18 +146,20 @@ def bootstrap_interval(values: ArrayLike, *, confidence: float = CONFIDENCE) -> 
     means = np.sort(_weights(known.size) @ known)  # (RESAMPLES,)
     slack = 1e-12 * float(np.abs(known).max())
     below = np.searchsorted(means, mean - slack) + np.searchsorted(means, mean + slack)
-    bias = special.ndtri(min(max(below / (2 * means.size), 0.5 / means.size), 1 - 0.5 / means.size))
+    bias = scipy.special.ndtri(
+        min(max(below / (2 * means.size), 0.5 / means.size), 1 - 0.5 / means.size)
+    )
     centred = known - mean
     acceleration = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)
     reach = expanded(confidence, known.size)
     z = bias + np.array([-reach, reach])
-    low, high = np.quantile(means, special.ndtr(bias + z / (1 - acceleration * z)))
+    low, high = np.quantile(means, scipy.special.ndtr(bias + z / (1 - acceleration * z)))
     return Estimate(mean, float(low), float(high))
 
 
 def expanded(confidence: float, count: int) -> float:
     """Return the normal quantile that a bootstrap interval of so many values is read off at."""
-    return math.sqrt(count / (count - 1)) * float(special.stdtrit(count - 1, (1 + confidence) / 2))
+    return math.sqrt(count / (count - 1)) * student_quantile((1 + confidence) / 2, count - 1)
 
 
 def _all_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:

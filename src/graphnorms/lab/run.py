@@ -3,6 +3,7 @@
     runs/MUTAG-gin/
       config.json     the settings, and the code and data they were used with
       records.jsonl   one record per trial, see `graphnorms.lab.journal`
+      judgement.json  what was found, to be read again, see `graphnorms.lab.judgement`
       report.html     the page, written when the run ends
       checkpoints/    of trials that have not ended, see `graphnorms.training.checkpoints`
       weights/        that trials keep

@@ -332,6 +332,12 @@ class Settings:
         """Trials of the whole comparison."""
         return len(self.treatments) * (self.selection_trials + self.reported_trials)
 
+    @property
+    def epochs_of_norm(self) -> int:
+        """Epochs of all trials of one norm, or treatment."""
+        chosen = self.selection_trials * self.selection_epochs
+        return round(chosen) + self.reported_trials * self.epochs
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able data; `from_dict` reads it back."""
         lists = {name: list(getattr(self, name)) for name in ("norms", "learning_rates")}

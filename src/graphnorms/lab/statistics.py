@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
@@ -95,8 +95,10 @@ def mean_interval(
     mean = float(scores.mean())
     if scores.size == 1:
         return Estimate(mean, math.nan, math.nan)
-    half = standard_error(scores, test_ratio) * stats.t.ppf((1 + confidence) / 2, scores.size - 1)
-    return Estimate(mean, mean - float(half), mean + float(half))
+    half = standard_error(scores, test_ratio) * student_quantile(
+        (1 + confidence) / 2, scores.size - 1
+    )
+    return Estimate(mean, mean - half, mean + half)
 
 
 def paired_difference(
@@ -136,8 +138,18 @@ def paired_difference(
         p_value = 1.0 if abs(estimate.mean) <= 1e-12 else 2.0 ** (1 - pairs)
         return PairedDifference(estimate, 0.0, pairs, p_value)
     statistic = estimate.mean / standard_error(differences, test_ratio)
-    p_value = float(2 * stats.t.sf(abs(statistic), pairs - 1))
+    p_value = 2 * student_above(abs(statistic), pairs - 1)
     return PairedDifference(estimate, deviation, pairs, p_value)
+
+
+def student_above(statistic: float, freedom: int) -> float:
+    """Return P(T > `statistic`), T of Student's t distribution."""
+    return float(scipy.special.stdtr(freedom, -statistic))
+
+
+def student_quantile(chance: float, freedom: int) -> float:
+    """Return the value that T of Student's t distribution stays below with a chance."""
+    return float(scipy.special.stdtrit(freedom, chance))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

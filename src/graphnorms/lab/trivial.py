@@ -115,7 +115,7 @@ def trivial_score(
         targets: What it is scored on.
         std: Of standardized metrics, the deviation of each number, see `score`.
     """
-    from graphnorms.training.metrics import score
+    from graphnorms.training.scores import score
 
     constant = constant_answer(metric, kind, fitted)
     return score(metric, kind, constant.expand(len(targets), -1), targets, std)

@@ -4,38 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from graphnorms.kernels.point import Point
-from graphnorms.layers.ada_norm import AdaNorm
-from graphnorms.layers.adja_norm import AdjaNorm
-from graphnorms.layers.base import Norm
-from graphnorms.layers.batch_norm import BatchNorm
-from graphnorms.layers.conditional_norm import ConditionalNorm
-from graphnorms.layers.contra_norm import ContraNorm
-from graphnorms.layers.custom_norm import CustomNorm
-from graphnorms.layers.derf import Derf
-from graphnorms.layers.diff_group_norm import DiffGroupNorm
-from graphnorms.layers.dyt import DyT
-from graphnorms.layers.granola import Granola
-from graphnorms.layers.graph_norm import GraphNorm
-from graphnorms.layers.graph_size_norm import GraphSizeNorm
-from graphnorms.layers.group_norm import GroupNorm
-from graphnorms.layers.hetero_batch_norm import HeteroBatchNorm
-from graphnorms.layers.hetero_layer_norm import HeteroLayerNorm
-from graphnorms.layers.identity import Identity
-from graphnorms.layers.instance_norm import InstanceNorm
-from graphnorms.layers.layer_norm import LayerNorm
-from graphnorms.layers.mean_subtraction_norm import MeanSubtractionNorm
-from graphnorms.layers.message_norm import MessageNorm
-from graphnorms.layers.node_norm import NodeNorm
-from graphnorms.layers.pair_norm import PairNorm
-from graphnorms.layers.power_norm import PowerNorm
-from graphnorms.layers.qk_norm import QKNorm
-from graphnorms.layers.rms_norm import RMSNorm
-from graphnorms.layers.super_norm import SuperNorm
-from graphnorms.layers.united_norm import UnitedNorm
+if TYPE_CHECKING:
+    from graphnorms.kernels.point import Point
+    from graphnorms.layers.base import Norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +20,7 @@ class Normalization:
     Args:
         name: The name in the command line and in `make_norm`.
         title: The name in tables and pages.
-        layer: The layer class.
+        class_name: The name of the layer class in `graphnorms.layers`.
         summary: Which entries share a mean and a variance, in words.
         formula: The formula in plain text.
         invariant: Transformations of the features that leave the result unchanged, in words.
@@ -61,7 +36,7 @@ class Normalization:
 
     name: str
     title: str
-    layer: type[Norm]
+    class_name: str
     summary: str
     formula: str
     invariant: str
@@ -72,10 +47,25 @@ class Normalization:
     takes: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
+    @cached_property
+    def layer(self) -> type[Norm]:
+        """The layer class, which is imported with torch at first use."""
+        from graphnorms import layers
+
+        found: type[Norm] = getattr(layers, self.class_name)
+        return found
+
+    def titled(self, arguments: Mapping[str, Any]) -> str:
+        """Return the title with arguments of a text: `PairNorm (scale=2)`."""
+        words = ", ".join(f"{key}={value}" for key, value in sorted(arguments.items()))
+        return f"{self.title} ({words})" if words else self.title
+
     @property
     def point(self) -> Point:
         """The point of the one equation; without centre and scale for a layer that is not a
         point."""
+        from graphnorms.kernels.point import Point
+
         return self.layer.point_with(self.arguments) or Point(None, None)
 
     @property
@@ -89,7 +79,7 @@ _ROWS: Final = (
     Normalization(
         name="none",
         title="none",
-        layer=Identity,
+        class_name="Identity",
         summary="nothing: the baseline",
         formula="y = x",
         invariant="nothing",
@@ -99,7 +89,7 @@ _ROWS: Final = (
     Normalization(
         name="batch",
         title="BatchNorm",
-        layer=BatchNorm,
+        class_name="BatchNorm",
         summary="each channel over all nodes of the minibatch",
         formula="y = γ (x − μ) / √(σ² + ε) + β",
         invariant="shift and scale of each channel over the whole batch",
@@ -111,7 +101,7 @@ _ROWS: Final = (
     Normalization(
         name="layer",
         title="LayerNorm",
-        layer=LayerNorm,
+        class_name="LayerNorm",
         summary="all channels of a node",
         formula="y = γ (x − μ) / √(σ² + ε) + β",
         invariant="shift and scale of all channels of a node together",
@@ -123,7 +113,7 @@ _ROWS: Final = (
     Normalization(
         name="layer-graph",
         title="LayerNorm (graph)",
-        layer=LayerNorm,
+        class_name="LayerNorm",
         summary="all nodes and channels of a graph",
         formula="y = γ (x − μ) / √(σ² + ε) + β",
         invariant="shift and scale of all features of a graph together",
@@ -135,7 +125,7 @@ _ROWS: Final = (
     Normalization(
         name="instance",
         title="InstanceNorm",
-        layer=InstanceNorm,
+        class_name="InstanceNorm",
         summary="each channel over the nodes of a graph",
         formula="y = γ (x − μ) / √(σ² + ε) + β",
         invariant="shift and scale of each channel within each graph",
@@ -147,7 +137,7 @@ _ROWS: Final = (
     Normalization(
         name="graph",
         title="GraphNorm",
-        layer=GraphNorm,
+        class_name="GraphNorm",
         summary="each channel over the nodes of a graph, with a learned share of the mean",
         formula="y = γ (x − α μ) / √(s² + ε) + β,  s² = mean((x − α μ)²)",
         invariant="scale of each channel within each graph; also shift if α = 1",
@@ -158,7 +148,7 @@ _ROWS: Final = (
     Normalization(
         name="pair",
         title="PairNorm",
-        layer=PairNorm,
+        class_name="PairNorm",
         summary="the mean per channel and the spread over all channels, over the nodes of a graph",
         formula="y = s (x − μ) / √(ε + mean ‖x − μ‖²)",
         invariant="shift of each channel, and scale of all channels together, within each graph",
@@ -169,7 +159,7 @@ _ROWS: Final = (
     Normalization(
         name="mean-subtraction",
         title="MeanSubtractionNorm",
-        layer=MeanSubtractionNorm,
+        class_name="MeanSubtractionNorm",
         summary="the mean of each channel over the nodes of a graph; no division",
         formula="y = x − μ",
         invariant="shift of each channel within each graph",
@@ -181,7 +171,7 @@ _ROWS: Final = (
     Normalization(
         name="graph-size",
         title="GraphSizeNorm",
-        layer=GraphSizeNorm,
+        class_name="GraphSizeNorm",
         summary="no statistic: every node is divided by the root of its graph's size",
         formula="y = x / √n",
         invariant="nothing: it is linear in the features",
@@ -192,7 +182,7 @@ _ROWS: Final = (
     Normalization(
         name="message",
         title="MessageNorm",
-        layer=MessageNorm,
+        class_name="MessageNorm",
         summary="the norm of a message over all channels of a node",
         formula="y = s ‖x‖ m / ‖m‖",
         invariant="scale of each node's message",
@@ -205,7 +195,7 @@ _ROWS: Final = (
     Normalization(
         name="diff-group",
         title="DiffGroupNorm",
-        layer=DiffGroupNorm,
+        class_name="DiffGroupNorm",
         summary="each channel of each soft group of nodes, over the minibatch",
         formula="y = x + λ Σ_g BN_g(s_g ⊙ x),  s = softmax(x W)",
         invariant="nothing: the features themselves are in the sum",
@@ -217,7 +207,7 @@ _ROWS: Final = (
     Normalization(
         name="hetero-batch",
         title="HeteroBatchNorm",
-        layer=HeteroBatchNorm,
+        class_name="HeteroBatchNorm",
         summary="each channel over all nodes of one type in the minibatch",
         formula="y = γ_T (x − μ_T) / √(σ_T² + ε) + β_T",
         invariant="shift and scale of each channel of a type over the whole batch",
@@ -229,7 +219,7 @@ _ROWS: Final = (
     Normalization(
         name="hetero-layer",
         title="HeteroLayerNorm",
-        layer=HeteroLayerNorm,
+        class_name="HeteroLayerNorm",
         summary="all channels of a node, with a weight and bias per type",
         formula="y = γ_T (x − μ) / √(σ² + ε) + β_T",
         invariant="shift and scale of all channels of a node together",
@@ -241,7 +231,7 @@ _ROWS: Final = (
     Normalization(
         name="rms",
         title="RMSNorm",
-        layer=RMSNorm,
+        class_name="RMSNorm",
         summary="the second moment of all channels of a node; no mean",
         formula="y = γ x / √(mean(x²) + ε)",
         invariant="scale of all channels of a node together",
@@ -252,7 +242,7 @@ _ROWS: Final = (
     Normalization(
         name="group",
         title="GroupNorm",
-        layer=GroupNorm,
+        class_name="GroupNorm",
         summary="the channels of a group within a node",
         formula="y = γ (x − μ) / √(σ² + ε) + β",
         invariant="shift and scale of each group of channels of a node",
@@ -264,7 +254,7 @@ _ROWS: Final = (
     Normalization(
         name="group-graph",
         title="GroupNorm (graph)",
-        layer=GroupNorm,
+        class_name="GroupNorm",
         summary="the channels of a group over the nodes of a graph",
         formula="y = γ (x − μ) / √(σ² + ε) + β",
         invariant="shift and scale of each group of channels within each graph",
@@ -276,7 +266,7 @@ _ROWS: Final = (
     Normalization(
         name="node",
         title="NodeNorm",
-        layer=NodeNorm,
+        class_name="NodeNorm",
         summary="a root of the spread of all channels of a node; no mean",
         formula="y = x / σ^(1/p)",
         invariant="nothing; for p = 1 scale of all channels of a node together",
@@ -287,7 +277,7 @@ _ROWS: Final = (
     Normalization(
         name="ada",
         title="AdaNorm",
-        layer=AdaNorm,
+        class_name="AdaNorm",
         summary="all channels of a node, with a gain that depends on each value",
         formula="y = C (1 − k z) z,  z = (x − μ) / √(σ² + ε), the factor held constant",
         invariant="shift and scale of all channels of a node together",
@@ -298,7 +288,7 @@ _ROWS: Final = (
     Normalization(
         name="power",
         title="PowerNorm",
-        layer=PowerNorm,
+        class_name="PowerNorm",
         summary="a running second moment of each channel over all nodes; no mean",
         formula="y = γ x / ψ + β,  ψ² a running mean of x²",
         invariant="nothing in a single call: the moment is a running average",
@@ -310,7 +300,7 @@ _ROWS: Final = (
     Normalization(
         name="contra",
         title="ContraNorm",
-        layer=ContraNorm,
+        class_name="ContraNorm",
         summary="no statistic: similar nodes of a graph repel each other, except neighbours",
         formula="y = (1 + s) x − s softmax(x̂ x̂ᵀ / τ) x,  over nodes that are not neighbours",
         invariant="nothing",
@@ -325,7 +315,7 @@ _ROWS: Final = (
     Normalization(
         name="adja",
         title="AdjaNorm",
-        layer=AdjaNorm,
+        class_name="AdjaNorm",
         summary="all channels of a node and its neighbours",
         formula="y = γ (x − μ_N) / √(σ_N² + ε) + β",
         invariant="shift and scale of all features of a graph together",
@@ -337,7 +327,7 @@ _ROWS: Final = (
     Normalization(
         name="united",
         title="UnitedNorm",
-        layer=UnitedNorm,
+        class_name="UnitedNorm",
         summary="a learned mixture of node, neighbourhood, graph and batch, per channel",
         formula="y = γ (λ_n z_n + λ_a z_a + λ_g z_g + λ_b z_b) + β",
         invariant="shift and scale of all features of the batch together",
@@ -349,7 +339,7 @@ _ROWS: Final = (
     Normalization(
         name="granola",
         title="GRANOLA",
-        layer=Granola,
+        class_name="Granola",
         summary="all channels of a node, with a weight and bias predicted by a small GNN",
         formula="y = γ_i z + β_i,  z = LayerNorm(x),  (γ, β) = GNN([x, random])",
         invariant="nothing: weight and bias depend on the features",
@@ -361,7 +351,7 @@ _ROWS: Final = (
     Normalization(
         name="super",
         title="SuperNorm",
-        layer=SuperNorm,
+        class_name="SuperNorm",
         summary="each channel over the minibatch, calibrated by the subgraph around each node",
         formula="y = ½ (γ + e^w) BatchNorm(x + w' c mean(x)) + β,  c, e of the subgraph",
         invariant="scale of each channel over the whole batch",
@@ -373,7 +363,7 @@ _ROWS: Final = (
     Normalization(
         name="conditional",
         title="ConditionalNorm",
-        layer=ConditionalNorm,
+        class_name="ConditionalNorm",
         summary="each channel over the nodes of a graph, with a weight and bias from a condition",
         formula="y = (1 + Δγ_g) (x − μ) / √(σ² + ε) + β_g,  (Δγ, β) = W c + b",
         invariant="shift and scale of each channel within each graph",
@@ -386,7 +376,7 @@ _ROWS: Final = (
     Normalization(
         name="qk",
         title="QKNorm",
-        layer=QKNorm,
+        class_name="QKNorm",
         summary="the channels of an attention head within a node",
         formula="y = γ (x − μ) / √(σ² + ε) + β,  γ and β the same for every head",
         invariant="shift and scale of each head of a node; for rms and l2 its scale",
@@ -398,7 +388,7 @@ _ROWS: Final = (
     Normalization(
         name="dyt",
         title="DyT",
-        layer=DyT,
+        class_name="DyT",
         summary="no statistic: a tanh of each entry, its slope learned",
         formula="y = γ tanh(α x) + β",
         invariant="nothing; beyond the bend of the tanh nearly the scale of each entry",
@@ -411,7 +401,7 @@ _ROWS: Final = (
     Normalization(
         name="derf",
         title="Derf",
-        layer=Derf,
+        class_name="Derf",
         summary="no statistic: an erf of each entry, its slope and shift learned",
         formula="y = γ erf(α x + s) + β",
         invariant="nothing; beyond the bend of the erf nearly the scale of each entry",
@@ -422,7 +412,7 @@ _ROWS: Final = (
     Normalization(
         name="custom",
         title="CustomNorm",
-        layer=CustomNorm,
+        class_name="CustomNorm",
         summary="any domain for the mean and any for the spread; by default those of InstanceNorm",
         formula="y = γ (x − α μ) / √(s² + ε) + β,  s² = mean((x − α μ)²)",
         invariant="by default shift and scale of each channel in each graph",

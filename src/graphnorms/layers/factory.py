@@ -39,9 +39,8 @@ def lookup(norm: str) -> Normalization:
         if key not in known:
             raise unknown_name(f"argument of {name}", key, known)
     merged = {**row.arguments, **arguments}
-    words = ", ".join(f"{key}={value}" for key, value in sorted(arguments.items()))
     return replace(
-        row, name=format_spec(name, arguments), title=f"{row.title} ({words})", arguments=merged
+        row, name=format_spec(name, arguments), title=row.titled(arguments), arguments=merged
     )
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from graphnorms.data.tasks import FORCES
+from graphnorms.data.task_kinds import FORCES
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.phrases import listing
 from graphnorms.lab.statistics import Estimate

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphnorms.report.chart import SUFFIXES, Figure
-from graphnorms.report.figures import figures_of
 
 if TYPE_CHECKING:
     from graphnorms.lab.trials import Trials
@@ -26,6 +25,8 @@ def write_pictures(folder: Path, trials: Trials, verdict: Verdict) -> list[Path]
         ImportError: vl-convert is not installed.
         OSError: A file cannot be written.
     """
+    from graphnorms.report.figures import figures_of  # `folder_beside` needs none of it
+
     return [
         file
         for figure in figures_of(trials, verdict).values()

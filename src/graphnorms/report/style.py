@@ -20,7 +20,7 @@ from markupsafe import Markup
 from graphnorms.lab.option_table import about
 from graphnorms.lab.treatments import VARIABLE
 from graphnorms.layers.catalog import CATALOG
-from graphnorms.layers.factory import lookup
+from graphnorms.layers.spec import parse_spec
 
 NEUTRAL: Final = "#80858C"
 """Of axes, chance and zero: readable on white and on near-black."""
@@ -166,10 +166,9 @@ def display_name(norm: str) -> str:
     Of a treatment with the values of options behind it.
     """
     plain, values = _parts(norm)
-    try:
-        return " ".join((lookup(plain).title, *values))
-    except ValueError:  # of a version that had other norms
-        return norm
+    name, arguments = parse_spec(plain) if plain.count(":") == 1 else (plain, {})
+    row = CATALOG.get(name)  # None: a norm of the user's, or of a version that had others
+    return " ".join((row.titled(arguments), *values)) if row else norm
 
 
 def swatch(norm: str) -> Markup:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rich import box
 from rich.console import Console, Group
@@ -53,6 +53,10 @@ class Column(NamedTuple):
     numbers: Callable[[NormSummary], dict[str, float | None]]
 
 
+MOST_SAID: Final = 6
+"""Reasons for which a terminal has room."""
+
+
 def leaderboard(verdict: Verdict, *, width: int = 80, plain: bool = False) -> Group:
     """Build the leaderboard and the lines that explain it.
 
@@ -95,10 +99,17 @@ def details(verdict: Verdict) -> Group:
     return paragraphs(sentences(verdict).details)
 
 
-def explained(why: Sequence[str]) -> Group:
-    """Build what is said of why norms differ, see `graphnorms.lab.reason_sentences.why`."""
+def explained(why: Sequence[str], most: int = MOST_SAID) -> Group:
+    """Build what is said of why norms differ.
+
+    Args:
+        why: See `graphnorms.lab.reason_sentences.why`.
+        most: Reasons that there is room for.
+    """
     summary, *reasons = why
-    return paragraphs([f"Why: {summary}", *(f"– {reason}" for reason in reasons)])
+    left = len(reasons) - most
+    more = [f"{phrases.several(left, 'more reason')}, see the report."] if left > 0 else []
+    return paragraphs([f"Why: {summary}", *(f"– {each}" for each in reasons[:most] + more)])
 
 
 def paragraphs(texts: Iterable[str]) -> Group:

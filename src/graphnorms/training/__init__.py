@@ -3,8 +3,9 @@
 A module is loaded when one of its names is used: the list of runs reads records without torch.
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from graphnorms.late import attribute
 
 if TYPE_CHECKING:
     from graphnorms.training.metrics import (
@@ -13,11 +14,11 @@ if TYPE_CHECKING:
         Metric,
         metric_for,
         metric_named,
-        score,
     )
     from graphnorms.training.pace import Pace, measure_pace
     from graphnorms.training.predictor import Predictor, load_model, save_checkpoint
     from graphnorms.training.record import Record
+    from graphnorms.training.scores import score
     from graphnorms.training.trial import run_trial, threads, train
     from graphnorms.training.trial_config import (
         TrainingDefaults,
@@ -50,15 +51,9 @@ __all__ = [
     "treatment_of",
 ]
 
-_MODULES = ("trial_config", "record", "metrics", "pace", "predictor", "trial")
+_MODULES = ("trial_config", "record", "metrics", "scores", "pace", "predictor", "trial")
 """The modules that define these names; those that need no torch come first."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name in __all__:
-        for module in map(__getattr__, _MODULES):
-            if hasattr(module, name):
-                return getattr(module, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return attribute(__name__, name, _MODULES)

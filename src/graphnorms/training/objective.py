@@ -8,8 +8,9 @@ from torch import Tensor
 
 from graphnorms.data import GraphSet, Task
 from graphnorms.kernels.point import in_float64
-from graphnorms.training.metrics import metrics_of, score, scores_by_target
+from graphnorms.training.metrics import metrics_of
 from graphnorms.training.record import Judged
+from graphnorms.training.scores import score, scores_by_target
 
 
 class Objective:

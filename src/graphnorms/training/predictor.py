@@ -16,7 +16,7 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.data import GraphBatch, Task
 from graphnorms.data.feature_columns import Columns, Encoding, labels_or_attributes
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.tasks import FORCES
+from graphnorms.data.task_kinds import FORCES
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
 from graphnorms.kernels.point import widest_float

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from graphnorms.data import GraphSet, Task
-from graphnorms.data.tasks import FORCES
+from graphnorms.data.task_kinds import FORCES
 from graphnorms.layers.factory import lookup
 from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.layers.power_norm import PowerNorm

@@ -11,16 +11,13 @@ from tests.faults import make_config
 
 import graphnorms
 from graphnorms.cli.app import COMMANDS, load
-from graphnorms.cli.norm_list import summaries
 from graphnorms.lab.run import Run
-from graphnorms.layers import CATALOG
 from graphnorms.training import Record
 
 HEAVY = {"torch", "numpy", "scipy", "sklearn", "jinja2", "markupsafe", "vl_convert", "pandas"}
 HEAVY |= {"asyncio", "distributed", "http", "matplotlib", "multiprocessing", "safetensors", "yaml"}
 ROOMS = (
     "kernels",
-    "layers",
     "dropin",
     "models",
     "data",
@@ -74,10 +71,6 @@ def test_nothing_heavy_is_loaded(folder, arguments, shown):
     for command in COMMANDS:
         module = f"graphnorms.cli.{command}_command"
         assert module not in own or arguments.startswith((command, "show")), module
-
-
-def test_the_list_of_norms_is_the_catalogue():
-    assert summaries() == {row.name: row.summary for row in CATALOG.values()}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -20,9 +20,8 @@ from graphnorms.training.metrics import (
     metric_for,
     metric_named,
     metrics_of,
-    score,
-    scores_by_target,
 )
+from graphnorms.training.scores import score, scores_by_target
 
 
 def draw(items: int, outputs: int, seed: int = 0) -> Tensor:

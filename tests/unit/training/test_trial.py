@@ -16,10 +16,11 @@ from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models import GNN, ModelConfig, derive_seed
 from graphnorms.models.own import OwnModelConfig
 from graphnorms.training import TrialConfig, run_trial, train
-from graphnorms.training.metrics import metric_for, metrics_of, score, scores_by_target
+from graphnorms.training.metrics import metric_for, metrics_of
 from graphnorms.training.minibatches import Items, batch_sizes
 from graphnorms.training.objective import Objective
 from graphnorms.training.record import Judged, Record
+from graphnorms.training.scores import score, scores_by_target
 from graphnorms.training.trial import Training
 from tests import waiting
 

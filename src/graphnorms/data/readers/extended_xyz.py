@@ -15,7 +15,7 @@ from graphnorms.data.atom_frames import DEFAULT_CUTOFF, Frames
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.integer_arrays import offsets
 from graphnorms.data.readers.read_options import Reading
-from graphnorms.data.tasks import FORCES
+from graphnorms.data.task_kinds import FORCES
 from graphnorms.data.text_format import some
 from graphnorms.errors import DatasetError, one_line
 

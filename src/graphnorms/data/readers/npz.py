@@ -21,7 +21,8 @@ from graphnorms.data.readers.npz_arrays import Arrays
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading, ReadOptions
 from graphnorms.data.readers.stored_words import StoredWords, local_targets
-from graphnorms.data.tasks import KINDS, LEVELS, TaskKind
+from graphnorms.data.task_kinds import KINDS, LEVELS
+from graphnorms.data.tasks import TaskKind
 from graphnorms.data.text_format import some
 from graphnorms.files import replacing
 
