@@ -124,14 +124,17 @@ def keep(folder: Path, archive: Path) -> None:
             for record in open_comparison(folder).records:
                 if record.config["stage"] != "final":
                     record = replace(
-                        record,
-                        history=dict.fromkeys(record.history, []),
-                        timing={name: [] for name in record.timing},
+                        record, history=emptied(record.history), timing=emptied(record.timing)
                     )
                 journal.append(record)
         with replacing(archive) as temporary, tarfile.open(temporary, "w:xz", preset=9) as file:
             for path in sorted(short.iterdir()):
                 file.add(path, path.name)
+
+
+def emptied(series: dict[str, Any]) -> dict[str, Any]:
+    """The same without the values of each epoch."""
+    return {name: [] if isinstance(value, list) else value for name, value in series.items()}
 
 
 def write_page(rows: list[dict[str, Any]]) -> None:
