@@ -36,7 +36,8 @@ def _assert_now(condition: Tensor, message: str) -> None:
 
 
 flattened: Final[Callable[[list[Tensor]], Tensor]] = _private(
-    "_utils._flatten_dense_tensors", lambda tensors: torch.cat([each.reshape(-1) for each in tensors])
+    "_utils._flatten_dense_tensors",
+    lambda tensors: torch.cat([each.reshape(-1) for each in tensors]),
 )
 """Returns the elements of some tensors as one vector, without Python for each of them."""
 

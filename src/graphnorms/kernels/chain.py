@@ -2,9 +2,9 @@
 
 A node costs as much as a kernel on a small batch. The steps of a `Chain` have none: each takes the
 result of the one before, and one backward runs the backward kernels of all of them. While a chain
-is open, a normalization of its last result is a step of it. Where it is differentiated again, the steps run once more
-as functions of the saved tensors, each with its own node: so every derivative is that of the
-composition.
+is open, a normalization of its last result is a step of it. Where the backward is differentiated
+again, the steps run once more as functions of the saved tensors, each with its own node: so every
+derivative is that of the composition.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class Chain:
             residual: Added to the result; only of the last step.
             keeps_x: Whether the backward needs x.
         """
-        assert x is self.last and self._residual is None
+        assert x is self.last
+        assert self._residual is None
         self._kept.append(x if keeps_x or not self._steps else None)
         self._operands += operands
         self._steps.append((step, len(operands)))
@@ -136,9 +137,7 @@ class _Node(torch.autograd.Function):
         kept, operands = saved[: len(steps)], saved[len(steps) :]
         of_residual = grad_y if needs_residual else None
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            of_x, *found = _differentiably(
-                grad_y, steps, (kept[0], *operands), [needs_x, *needs]
-            )
+            of_x, *found = _differentiably(grad_y, steps, (kept[0], *operands), [needs_x, *needs])
             return None, of_x, of_residual, *found
         found, end, grad = [], len(operands), grad_y
         for number in range(len(steps) - 1, -1, -1):

@@ -32,7 +32,7 @@ class Identity(Norm):
         super().__init__(in_channels, **options)
 
     def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
-        if self.activation is None or given[2] is not None or not is_plain(x):
+        if self.activation is None or given[2] is not None or not (x.is_cpu and is_plain(x)):
             return super()._compute(x, given, residual, channels)
         rows = as_segments(None, rows_of=x)
         y, _ = self._normalize(x, rows, (Point(None, None), None, None, None, 0.0), residual)

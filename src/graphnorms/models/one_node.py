@@ -29,7 +29,9 @@ from graphnorms.models.linear import Linear
 from graphnorms.models.norm_slot import GraphContext, NormSlot
 from graphnorms.tracing import is_plain
 
-Part = nn.Module | nn.Parameter | Weights
+_OF_LINEAR: Final = {"weight", "bias"}
+
+Part = nn.Module | Tensor | Weights
 """A Linear, a slot, a bias, or the weights of a sum over neighbours."""
 
 
@@ -57,12 +59,12 @@ def in_one_node(
             if type(part) is NormSlot:
                 norm: Any = part._modules["norm"]
                 x = norm._compute(x, given, residual if number == last else None, x.shape[1])
-            elif type(part) is nn.Parameter:
+            elif isinstance(part, Tensor):
                 x = chained_bias(chain, x, part)
             elif type(part) is Weights:
                 x = chained_aggregate(chain, x, context.adjacency, part, CPU)
             else:
-                weights: Any = part._parameters  # type: ignore[union-attr]
+                weights: Any = part._parameters
                 x = chained_linear(chain, x, weights["weight"], weights["bias"])
     return chain.result(x)
 
@@ -81,7 +83,7 @@ def _fit(x: Tensor, residual: Tensor | None, parts: Sequence[Part]) -> bool:
         if type(part) is NormSlot:
             if not _is_one_kernel(part, width, residual):
                 return False
-        elif type(part) is nn.Parameter:
+        elif isinstance(part, Tensor):
             if not _is_like(part, x):
                 return False
         elif type(part) is Weights:
@@ -89,12 +91,16 @@ def _fit(x: Tensor, residual: Tensor | None, parts: Sequence[Part]) -> bool:
                 return False
         else:
             module: Any = part
-            if not (type(module).forward is Linear.forward and _is_called_plainly(module)):
+            own = module._parameters  # without those that are parametrized
+            if not (
+                type(module).forward is Linear.forward
+                and _is_called_plainly(module)
+                and own.keys() == _OF_LINEAR
+                and _is_like(own["weight"], x)
+                and (own["bias"] is None or _is_like(own["bias"], x))
+            ):
                 return False
-            weight, bias = module._parameters["weight"], module._parameters["bias"]
-            if not (_is_like(weight, x) and (bias is None or _is_like(bias, x))):
-                return False
-            width = weight.shape[0]
+            width = own["weight"].shape[0]
     return residual is None or (residual.dtype is x.dtype and residual.shape == (x.shape[0], width))
 
 

@@ -1,5 +1,4 @@
-"""Convolutions that are one node of autograd's graph, against the same with a hook, which are not.
-"""
+"""Convolutions that are one node of autograd's graph, against those with a hook, which are not."""
 
 from __future__ import annotations
 
@@ -140,9 +139,10 @@ def test_hooks_see_what_passes_with_its_gradient(part: str) -> None:
     conv, seen = gin(), []
     module = conv.get_submodule(part)
     module.register_forward_hook(lambda module, args, y: seen.append(y.requires_grad))
-    conv(torch.randn(NODES, 3), batch_of_two())
+    x = torch.randn(NODES, 3, requires_grad=True)
+    conv(x, batch_of_two())
     module.register_full_backward_hook(lambda module, given, made: seen.append(made[0].shape[0]))
-    conv(torch.randn(NODES, 3), batch_of_two()).sum().backward()
+    conv(x, batch_of_two()).sum().backward()
     assert seen == [True, True, NODES]
 
 
@@ -163,7 +163,9 @@ def test_a_replaced_part_is_called() -> None:
 
 def test_an_error_leaves_no_chain_open() -> None:
     conv = GCNConv(3, 4, lambda channels: NormSlot("batch", channels))
-    alone = GraphContext(gn.Adjacency.from_edge_index(torch.zeros(2, 0).long(), 1), Segments.single(1))
+    alone = GraphContext(
+        gn.Adjacency.from_edge_index(torch.zeros(2, 0).long(), 1), Segments.single(1)
+    )
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         conv(torch.randn(1, 3), alone)
     norm = gn.GraphNorm(3)

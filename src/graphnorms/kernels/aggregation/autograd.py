@@ -199,9 +199,9 @@ class _Aggregate(torch.autograd.Function):
         (grad_y,) = grads
         x, node_scale, edge_weight, edge_features = ctx.saved_tensors
         weights = Weights(node_scale, edge_weight, edge_features, ctx.self_weight)
-        adjacency, reverse, backend = ctx.along
         if x is None:
             return _backward_of_sum(grad_y, weights, ctx.along), None, None, None, None, None
+        adjacency, _, backend = ctx.along
         transformed = is_transformed()
         need_x, _, need_weight, need_features, *_ = ctx.needs_input_grad
         differentiable = torch.is_grad_enabled() and not torch.compiler.is_compiling()
