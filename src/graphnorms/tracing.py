@@ -35,6 +35,12 @@ def _assert_now(condition: Tensor, message: str) -> None:
         raise RuntimeError(message)
 
 
+flattened: Final[Callable[[list[Tensor]], Tensor]] = _private(
+    "_utils._flatten_dense_tensors",
+    lambda tensors: torch.cat([each.reshape(-1) for each in tensors]),
+)
+"""Returns the elements of some tensors as one vector, without Python for each of them."""
+
 assert_async: Final = _private("_assert_async", _assert_now)
 """Fails on the device, with a message, if a condition does not hold; does not synchronize."""
 

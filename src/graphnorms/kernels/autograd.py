@@ -75,15 +75,12 @@ class _Normalize(torch.autograd.Function):
         x, mean_scale, weight, bias = ctx.saved_tensors
         parameters = (mean_scale, weight, bias)
         call, kept, backend = ctx.rest
-        if not is_plain(grad_y):
-            run = _traced_backward(backend, grad_y)
-            found = run(grad_y, x, parameters, kept, call, needs)
-        elif torch.is_grad_enabled():
+        if torch.is_grad_enabled() and is_plain(grad_y):
             needs = _needs_now(ctx.next_functions, needs, parameters)
             _, needs_scale, needs_weight, needs_bias = needs
             found = apply_backward(grad_y, x, *parameters, (kept, call, backend, needs))
         else:
-            found = backend.backward(grad_y, x, parameters, kept, call, needs)
+            found = once(grad_y, x, parameters, kept, (call, backend, needs))
         grad_x, grad_scale, grad_weight, grad_bias = found
         # Written out: a loop would cost a twentieth of the backward of a small call.
         return (
@@ -94,6 +91,20 @@ class _Normalize(torch.autograd.Function):
             _in_dtype_of(bias, grad_bias) if needs_bias else None,
             None,
         )
+
+
+def once(
+    grad_y: Tensor,
+    x: Tensor,
+    parameters: Parameters,
+    kept: Tensor,
+    rest: tuple[Call, Backend, list[bool]],
+) -> tuple[Tensor | None, ...]:
+    """Run the backward where no kernel of it needs a node; see `Backward`."""
+    call, backend, needs = rest
+    run = backend.backward if is_plain(grad_y) else _traced_backward(backend, grad_y)
+    found: tuple[Tensor | None, ...] = run(grad_y, x, parameters, kept, call, needs)
+    return found
 
 
 def _in_dtype_of(parameter: Tensor, grad: Tensor) -> Tensor:
@@ -166,7 +177,7 @@ class _Backward(torch.autograd.Function):
         needs = list(ctx.needs_input_grad[:5])
         run = _double_backward(cotangents, grad_y, backend)
         found = run(cotangents, grad_y, x, tuple(parameters), kept, call, needs)
-        return *_as_asked(found, (grad_y, x, *parameters), needs), None
+        return *as_asked(found, (grad_y, x, *parameters), needs), None
 
 
 def _double_backward(
@@ -206,7 +217,7 @@ def _forward_formula(ctx: Any, grad_y: Tensor | None, _: None) -> tuple[Any, ...
     x, mean_scale, weight, bias = inputs
     parameters = (mean_scale, weight, bias)
     found = backward_operator(grad_y, x, parameters, statistics, call_of(x, call), needs)
-    grad_x, *of_parameters = _as_asked(found, inputs, needs)
+    grad_x, *of_parameters = as_asked(found, inputs, needs)
     return _and_none(ctx, [grad_x, grad_y if needs_residual else None, *of_parameters])
 
 
@@ -226,7 +237,7 @@ def _backward_formula(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
     needs = list(ctx.needs_input_grad[:5])
     run = _double_backward(given, grad_y, None)
     found = run(given, grad_y, x, tuple(parameters), statistics, call_of(x, call), needs)
-    return _and_none(ctx, [*_as_asked(found, inputs, needs), None])
+    return _and_none(ctx, [*as_asked(found, inputs, needs), None])
 
 
 def _double_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -304,7 +315,7 @@ for _name, _formula, _setup in (
     )
 
 
-def _as_asked(found: Any, inputs: Any, needs: list[bool]) -> list[Tensor | None]:
+def as_asked(found: Any, inputs: Any, needs: list[bool]) -> list[Tensor | None]:
     """Convert gradients to the dtypes of their inputs; `None` for those that are not needed."""
     return [
         _in_dtype_of(tensor, grad) if needed else None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from graphnorms.kernels.chain import Chain, Operands
 from graphnorms.kernels.cpu import extension
 from graphnorms.tracing import is_plain
 
@@ -70,6 +72,32 @@ def _is_parameter(tensor: Tensor) -> bool:
     )
 
 
+def chained_linear(chain: Chain, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Compute `linear` as a step of a chain.
+
+    Args:
+        chain: The open chain, whose last result is x.
+        x, weight, bias: Plain tensors of one dtype on the CPU.
+    """
+    if _is_taken(x, weight):
+        y = _forward(x, weight, bias)
+    else:
+        with torch.no_grad():
+            y = F.linear(x, weight, bias)
+    chain.add(_STEP, x, y, (weight, bias))
+    return y
+
+
+def _is_taken(x: Tensor, weight: Tensor) -> bool:
+    """Whether a kernel takes matrices that fit."""
+    return (
+        x.dtype is torch.float32
+        and x.shape[1] == weight.shape[1] > 0
+        and weight.is_contiguous()
+        and extension.multiplies_faster()
+    )
+
+
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     y = x.new_empty((x.shape[0], weight.shape[0]))
     run = extension.kernels().linear_forward
@@ -94,23 +122,52 @@ class _Linear(torch.autograd.Function):
         """Run the kernel, or plain torch where it may be differentiated again."""
         (grad_y,) = grads
         x, weight = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        if torch.is_grad_enabled() or not is_plain(grad_y):
-            return (
-                grad_y @ weight if needs_x else None,
-                grad_y.t() @ x if needs_weight else None,
-                grad_y.sum(0) if needs_bias else None,
-            )
-        grad_x = x.new_empty(x.shape) if needs_x else None
-        grad_weight = weight.new_empty(weight.shape) if needs_weight else None
-        grad_bias = weight.new_empty(weight.shape[:1]) if needs_bias else None
-        run, threads = extension.kernels().linear_backward, torch.get_num_threads()
-        found = (grad_x, grad_weight, grad_bias)
-        if not run(grad_y, x, weight, threads, *found) and not run(
-            extension.features(grad_y), extension.features(x), weight, threads, *found
-        ):
-            raise extension.unreadable()
-        return found
+        in_torch = torch.is_grad_enabled() or not is_plain(grad_y)
+        return _backward(grad_y, x, weight, ctx.needs_input_grad, in_torch=in_torch)
+
+
+def _backward(
+    grad_y: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool], *, in_torch: bool
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of x, weight and bias that are needed."""
+    needs_x, needs_weight, needs_bias = needs
+    if in_torch:
+        return (
+            grad_y @ weight if needs_x else None,
+            grad_y.t() @ x if needs_weight else None,
+            grad_y.sum(0) if needs_bias else None,
+        )
+    grad_x = x.new_empty(x.shape) if needs_x else None
+    grad_weight = weight.new_empty(weight.shape) if needs_weight else None
+    grad_bias = weight.new_empty(weight.shape[:1]) if needs_bias else None
+    run, threads = extension.kernels().linear_backward, torch.get_num_threads()
+    found = (grad_x, grad_weight, grad_bias)
+    if not run(grad_y, x, weight, threads, *found) and not run(
+        extension.features(grad_y), extension.features(x), weight, threads, *found
+    ):
+        raise extension.unreadable()
+    return found
+
+
+class _Step:
+    """The map in a chain."""
+
+    def backward(
+        self, grad_y: Tensor, x: Tensor | None, operands: Operands, needs: list[bool]
+    ) -> tuple[Tensor | None, ...]:
+        weight, _ = operands
+        assert x is not None
+        assert weight is not None
+        in_torch = not (_is_taken(x, weight) and is_plain(grad_y))
+        return _backward(grad_y, x, weight, needs, in_torch=in_torch)
+
+    def again(self, x: Tensor, *operands: Tensor | None) -> Tensor:
+        weight, bias = operands
+        assert weight is not None
+        return linear(x, weight, bias)
+
+
+_STEP: Final = _Step()
 
 
 # See `graphnorms.kernels.autograd.apply`.

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.kernels import aggregate
+from graphnorms.kernels.aggregation.operands import Weights
 from graphnorms.models.linear import Linear
 from graphnorms.models.norm_slot import GraphContext, NormFactory
+from graphnorms.models.one_node import in_one_node
 
 
 class GlorotLinear(Linear):
@@ -75,6 +77,10 @@ class GCNConv(nn.Module):
             ones = edge_weight.new_ones((adjacency.num_nodes, 1))
             degree = aggregate(ones, adjacency, self_weight=1.0, edge_weight=edge_weight)[:, 0]
             scale = torch.where(degree > 0, degree, torch.inf).rsqrt()  # (nodes,)
+        weights = Weights(scale, edge_weight, self_weight=1.0)
+        parts = (self.linear, weights, self.bias, self.norm)
+        if (found := in_one_node(x, context, residual, parts)) is not None:
+            return found
         x = self.linear(x)
         x = aggregate(x, adjacency, self_weight=1.0, node_scale=scale, edge_weight=edge_weight)
         x = x + self.bias.to(x.dtype)
@@ -112,8 +118,11 @@ class GINConv(nn.Module):
         self, x: Tensor, context: GraphContext, *, residual: Tensor | None = None
     ) -> Tensor:
         """Convolve the features of a batch of graphs."""
-        source = x
-        x = self.norm(self.linear(self.gathered(x, context)), context, source=source)
+        source, x = x, self.gathered(x, context)
+        parts = (self.linear, self.norm, self.linear2, self.norm2)
+        if (found := in_one_node(x, context, residual, parts)) is not None:
+            return found
+        x = self.norm(self.linear(x), context, source=source)
         y: Tensor = self.norm2(self.linear2(x), context, source=source, residual=residual)
         return y
 

@@ -15,6 +15,7 @@ from graphnorms.data.feature_columns import Encoding
 from graphnorms.layers.factory import needs_of
 from graphnorms.models.initialize import derive_seed, seed_draws
 from graphnorms.process_state import known_state
+from graphnorms.training.flat_optimizer import FlatOptimizer
 from graphnorms.training.force_objective import objective_of
 from graphnorms.training.interventions import (
     MeansToOutputs,
@@ -32,7 +33,7 @@ from graphnorms.training.minibatches import (
     require_several,
     sizes_of,
 )
-from graphnorms.training.optimizer import make_optimizer, rate_at
+from graphnorms.training.optimizer import rate_at
 from graphnorms.training.predictor import Predictor, apply
 from graphnorms.training.record import Judged, Record, TrialLog
 from graphnorms.training.trial_config import TrialConfig
@@ -42,6 +43,7 @@ from graphnorms.training.trial_model import (
     Norms,
     build_model,
     for_steps,
+    is_own,
     norm_of,
 )
 
@@ -224,9 +226,12 @@ class Training:
         self._whole_set: Minibatch | None = None
         if self._intervention.whole_set:
             self._whole_set = self.training.minibatch(self.training.graph_ids)
-        self._parameters = [*self.model.parameters(), *(self._means or nn.Module()).parameters()]
-        self._optimizer = make_optimizer(
-            config.optimizer, self._parameters, config.learning_rate, config.weight_decay
+        self._optimizer = FlatOptimizer(
+            config.optimizer,
+            [*self.model.parameters(), *(self._means or nn.Module()).parameters()],
+            config.learning_rate,
+            config.weight_decay,
+            flat=not is_own(config.model) and isinstance(norm, str),
         )
 
     def train_epoch(self, epoch: int, *, at_most: int | None = None) -> tuple[float, float]:
@@ -247,20 +252,15 @@ class Training:
         complete = self.training.complete
         for step, places in enumerate(batches[:at_most]):
             rate = rate_at(self.config, epoch, step, len(batches))
-            for group in self._optimizer.param_groups:
-                group["lr"] = rate
             seed_draws(self.device, derive_seed(self.config.seed, "dropout", epoch, step))
             minibatch = self.training.training_minibatch(shuffled[places], epoch, step)
-            for parameter in self._parameters:
-                parameter.grad = None
+            self._optimizer.forget_gradients()
             if self._whole_set is None:
                 output = self._apply(minibatch)
             else:
                 output = self._apply(self._whole_set)[self.training.rows_of(places)]
             self.objective.loss(output, minibatch.targets, complete=complete).backward()
-            if self.config.clip is not None:
-                torch.nn.utils.clip_grad_norm_(self._parameters, self.config.clip)
-            self._optimizer.step()
+            self._optimizer.step(rate, self.config.clip)
             outputs.append(output.detach())
             targets.append(minibatch.targets)
         return float(self.objective.loss(torch.cat(outputs), torch.cat(targets))), rate

@@ -11,6 +11,7 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation import reference
 from graphnorms.kernels.aggregation.operands import Edges, Weights
 from graphnorms.kernels.backend import KERNELS, TRITON, Backend
+from graphnorms.kernels.chain import Chain, Operands
 from graphnorms.kernels.point import accumulation_dtype
 from graphnorms.tracing import is_plain, is_transformed
 
@@ -68,6 +69,16 @@ def aggregate(x: Tensor, adjacency: Adjacency, weights: Weights, backend: Backen
     if backend is not None:
         return _apply(x, weights, _Along(adjacency, False, backend))
     return _as_operator(x, adjacency, weights, reverse=False)
+
+
+def chained_aggregate(
+    chain: Chain, x: Tensor, adjacency: Adjacency, weights: Weights, backend: Backend
+) -> Tensor:
+    """Run `aggregate` as a step of a chain; weights have no gradient."""
+    edges = Edges.along(adjacency, reverse=False, numbered=weights.edge is not None)
+    y = backend.aggregate(x, edges, weights)
+    chain.add(_Step(weights, _Along(adjacency, False, backend)), x, y, keeps_x=False)
+    return y
 
 
 def _as_operator(x: Tensor, adjacency: Adjacency, weights: Weights, *, reverse: bool) -> Tensor:
@@ -188,21 +199,10 @@ class _Aggregate(torch.autograd.Function):
         (grad_y,) = grads
         x, node_scale, edge_weight, edge_features = ctx.saved_tensors
         weights = Weights(node_scale, edge_weight, edge_features, ctx.self_weight)
-        adjacency, reverse, backend = ctx.along
-        transformed = is_transformed()
         if x is None:
-            if edge_weight is not None:
-                weights = weights._replace(edge_weight=edge_weight.detach())
-            if not transformed and is_plain(grad_y):
-                grad_x = _apply(grad_y, weights, _Along(adjacency, not reverse, backend))
-            elif not transformed:
-                grad_x = _as_operator(grad_y, adjacency, weights, reverse=not reverse)
-            elif reverse:
-                grad_x = reference.aggregate(grad_y, adjacency, weights)
-            else:
-                # The sum is linear, so any x will do.
-                grad_x, _ = reference.backward(grad_y, grad_y, adjacency, weights)
-            return grad_x, None, None, None, None, None
+            return _backward_of_sum(grad_y, weights, ctx.along), None, None, None, None, None
+        adjacency, _, backend = ctx.along
+        transformed = is_transformed()
         need_x, _, need_weight, need_features, *_ = ctx.needs_input_grad
         differentiable = torch.is_grad_enabled() and not torch.compiler.is_compiling()
         interpreted = backend is TRITON and x.is_cpu
@@ -225,6 +225,36 @@ class _Aggregate(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _backward_of_sum(grad_y: Tensor, weights: Weights, along: _Along) -> Tensor:
+    """Sum along the reversed edges; weights of edges have no gradient."""
+    adjacency, reverse, backend = along
+    if weights.edge_weight is not None:
+        weights = weights._replace(edge_weight=weights.edge_weight.detach())
+    if is_transformed():
+        if reverse:
+            return reference.aggregate(grad_y, adjacency, weights)
+        # The sum is linear, so any x will do.
+        return reference.backward(grad_y, grad_y, adjacency, weights)[0]
+    if is_plain(grad_y):
+        return _apply(grad_y, weights, _Along(adjacency, not reverse, backend))
+    return _as_operator(grad_y, adjacency, weights, reverse=not reverse)
+
+
+class _Step(NamedTuple):
+    """A linear sum over neighbours in a chain."""
+
+    weights: Weights
+    along: _Along
+
+    def backward(
+        self, grad_y: Tensor, x: Tensor | None, operands: Operands, needs: list[bool]
+    ) -> tuple[Tensor]:
+        return (_backward_of_sum(grad_y, self.weights, self.along),)
+
+    def again(self, x: Tensor, *operands: Tensor | None) -> Tensor:
+        return aggregate(x, self.along.adjacency, self.weights, self.along.backend)
 
 
 def _apply(x: Tensor, weights: Weights, along: _Along) -> Tensor:

@@ -1,0 +1,161 @@
+"""Linears, norms and a sum over neighbours as one node of autograd's graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
+
+from graphnorms.kernels.aggregation.autograd import chained_aggregate
+from graphnorms.kernels.aggregation.operands import Weights
+from graphnorms.kernels.backend import CPU
+from graphnorms.kernels.chain import Chain, chained_bias
+from graphnorms.kernels.cpu import extension
+from graphnorms.kernels.linear_map import chained_linear
+from graphnorms.layers.batch_norm import BatchNorm
+from graphnorms.layers.graph_norm import GraphNorm
+from graphnorms.layers.group_norm import GroupNorm
+from graphnorms.layers.identity import Identity
+from graphnorms.layers.inner_batch_norm import InnerBatchNorm
+from graphnorms.layers.instance_norm import InstanceNorm
+from graphnorms.layers.layer_norm import LayerNorm
+from graphnorms.layers.mean_subtraction_norm import MeanSubtractionNorm
+from graphnorms.layers.pair_norm import PairNorm
+from graphnorms.layers.rms_norm import RMSNorm
+from graphnorms.models.linear import Linear
+from graphnorms.models.norm_slot import GraphContext, NormSlot
+from graphnorms.tracing import is_plain
+
+_OF_LINEAR: Final = {"weight", "bias"}
+
+Part = nn.Module | Tensor | Weights
+"""A Linear, a slot, a bias, or the weights of a sum over neighbours."""
+
+
+def in_one_node(
+    x: Tensor, context: GraphContext, residual: Tensor | None, parts: Sequence[Part]
+) -> Tensor | None:
+    """Run the parts of a convolution behind each other as one node of autograd's graph.
+
+    Args:
+        x: What the first of them is given.
+        context: The batch.
+        residual: What the last one, a slot, adds.
+        parts: The parts.
+
+    Returns:
+        The result; `None` where the parts must be called one by one: without gradients, off the
+        CPU, in traced or transformed code, under autocast, with a layer that is not a single
+        kernel, or with one that is replaced or has a hook, which would see no gradient.
+    """
+    if not (torch.is_grad_enabled() and is_plain(x) and x.is_cpu and _fit(x, residual, parts)):
+        return None
+    last, given = len(parts) - 1, (context.segments, None, None)
+    with Chain(x) as chain:
+        for number, part in enumerate(parts):
+            if type(part) is NormSlot:
+                norm: Any = part._modules["norm"]
+                x = norm._compute(x, given, residual if number == last else None, x.shape[1])
+            elif isinstance(part, Tensor):
+                x = chained_bias(chain, x, part)
+            elif type(part) is Weights:
+                x = chained_aggregate(chain, x, context.adjacency, part, CPU)
+            else:
+                weights: Any = part._parameters
+                x = chained_linear(chain, x, weights["weight"], weights["bias"])
+    return chain.result(x)
+
+
+def _fit(x: Tensor, residual: Tensor | None, parts: Sequence[Part]) -> bool:
+    if (
+        x.dim() != 2
+        or x.dtype not in extension.DTYPES
+        or torch.is_autocast_enabled("cpu")
+        or _has_any_global_hook()
+        or extension.unavailable() is not None
+    ):
+        return False
+    width = x.shape[1]
+    for part in parts:
+        if type(part) is NormSlot:
+            if not _is_one_kernel(part, width, residual):
+                return False
+        elif isinstance(part, Tensor):
+            if not _is_like(part, x):
+                return False
+        elif type(part) is Weights:
+            if any(each is not None and each.requires_grad for each in part[:2]):
+                return False
+        else:
+            module: Any = part
+            own = module._parameters  # without those that are parametrized
+            if not (
+                type(module).forward is Linear.forward
+                and _is_called_plainly(module)
+                and own.keys() == _OF_LINEAR
+                and _is_like(own["weight"], x)
+                and (own["bias"] is None or _is_like(own["bias"], x))
+            ):
+                return False
+            width = own["weight"].shape[0]
+    return residual is None or (residual.dtype is x.dtype and residual.shape == (x.shape[0], width))
+
+
+def _is_like(parameter: Tensor, x: Tensor) -> bool:
+    return (
+        type(parameter) in (nn.Parameter, Tensor)
+        and parameter.dtype is x.dtype
+        and parameter.is_cpu
+    )
+
+
+def _is_called_plainly(module: nn.Module) -> bool:
+    """Whether nothing but its `forward` runs when a module is called; global hooks aside."""
+    own = module.__dict__
+    return not (
+        own["_forward_hooks"]
+        or own["_forward_pre_hooks"]
+        or own["_backward_hooks"]
+        or own["_backward_pre_hooks"]
+        or "forward" in own
+    )
+
+
+def _is_one_kernel(slot: NormSlot, width: int, residual: Tensor | None) -> bool:
+    """Whether a slot does nothing but one call of the primitive for features of a width."""
+    norm: Any = slot._modules["norm"]
+    if not (
+        _is_called_plainly(slot)
+        and slot.first is None
+        and (residual is None or not slot.sum_first)
+        and (norm_fits := _KINDS.get(type(norm))) is not None
+        and norm_fits(norm)
+    ):
+        return False
+    return bool(
+        _is_called_plainly(norm)
+        and norm.in_channels in (None, width)
+        and norm.backend == "auto"
+        and norm._ranks is None
+    )
+
+
+def _batch_norm_fits(norm: Any) -> bool:
+    own = norm._modules["module"]
+    plain = type(own) is InnerBatchNorm and _is_called_plainly(own)
+    return plain and own.training and not norm.allow_single_element
+
+
+_KINDS: Final[dict[type[nn.Module], Callable[[Any], bool]]] = {
+    **dict.fromkeys(
+        (Identity, GraphNorm, GroupNorm, LayerNorm, MeanSubtractionNorm, RMSNorm),
+        lambda norm: True,
+    ),
+    BatchNorm: _batch_norm_fits,
+    InstanceNorm: lambda norm: norm.training or not norm.track_running_stats,
+    PairNorm: lambda norm: not (norm.scale_individually or norm.simultaneously),
+}
+"""The layers that are one call of the primitive, and whether a layer with its arguments is."""
