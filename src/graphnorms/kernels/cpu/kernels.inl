@@ -91,6 +91,12 @@ template <bool Tail, class T> inline void put(T* p, Vec<Accumulate<T>> v, int ta
     else store(p, v);
 }
 
+// The lanes past a tail must not count: masked loads give 0, which minus a pivot is not 0.
+template <class A, bool Tail> inline Vec<A> only(Vec<A> v, int tail) {
+    if constexpr (Tail) return first_lanes<A>(v, tail);
+    else return v;
+}
+
 // A result that will not be read soon goes past the caches.
 template <bool Tail, class T> inline void put_result(T* p, Vec<Accumulate<T>> v, int tail, bool streaming) {
     if constexpr (Tail) store_part(p, v, tail);
