@@ -259,6 +259,7 @@ def move_averages(
         or segments.order is not None
         or not x.is_cpu
         or running_mean.dtype != measured.dtype
+        or num_batches_tracked.dtype != torch.int64  # `module.type()` converts it
     ):
         return False
     averages = (running_mean, running_var, num_batches_tracked)

@@ -149,9 +149,7 @@ class BatchNorm(Norm):
             count: Any = own.num_batches_tracked
             assert running_mean is not None
             assert running_var is not None
-            update_by_batch(
-                running_mean, running_var, count, x, segments, statistics, own.momentum
-            )
+            update_by_batch(running_mean, running_var, count, x, segments, statistics, own.momentum)
         return y
 
     def _count(self, x: Tensor) -> int:
