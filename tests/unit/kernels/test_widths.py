@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -59,21 +56,3 @@ def test_every_width_is_the_reference(
     for name, result, expected in zip(("y", "x", "weight", "bias"), *found, strict=True):
         error = (result - expected).abs().max() / expected.abs().max()
         assert error <= allowed, (name, float(error), allowed)
-
-
-@needs_kernels
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux has these pages")
-def test_large_results_are_in_large_pages() -> None:
-    x = torch.randn(2**17, 128)  # 64 MiB
-    y = gn.RMSNorm(128, backend="cpu")(x)
-    inside = y.data_ptr() + 2**24
-    here, flags = False, ""
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        first, _, rest = line.partition(" ")
-        begin, dash, end = first.partition("-")
-        if dash and rest[:1] in "r-":  # the line of a mapping, its range and rights
-            here = int(begin, 16) <= inside < int(end, 16)
-        elif here and first == "VmFlags:":
-            flags = rest
-            break
-    assert "hg" in flags.split()

@@ -7,7 +7,7 @@
 // and one pass y = a (x - m) + b. Statistics within a row (row.inl): the same, per row. A function
 // of each entry in place of statistics (bounded.inl): one pass. The second derivatives of all three are
 // in row_second.inl and segment_second.inl.
-// Segments of few rows whose channels stand alone are done strip by strip (short_segments.inl).
+// Segments of few rows whose strips of channels share no statistic are done strip by strip (short_segments.inl).
 // Sums are over fixed chunks, so results do not depend on the number of threads.
 #include <cmath>
 #include <cstdlib>

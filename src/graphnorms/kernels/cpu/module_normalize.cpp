@@ -180,7 +180,6 @@ Answer forward(nb::handle x_, nb::handle residual_, const nb::tuple& parameters,
     p.residual = residual.data();
     p.residual_stride = residual.none() ? 0 : residual.stride(0);
     p.y = y.data();
-    use_large_pages(y);
     nb::gil_scoped_release others_run;
     check_contents(p);
     return answer(p, current.forward[x.dtype()]);
@@ -210,7 +209,6 @@ bool fill_backward(NormBackward& p, const View& x, const View& grad_y, const Vie
     p.grad_y = grad_y.data();
     p.grad_y_stride = grad_y.stride(0);
     p.grad_x = grad_x.data();
-    use_large_pages(grad_x);
     p.grad_mean_scale = grads.mean_scale.data();
     p.grad_weight = grads.weight.data();
     p.grad_bias = grads.bias.data();
@@ -247,7 +245,6 @@ Answer double_backward(nb::handle of_grad_x_, const nb::tuple& of_grads_, nb::ha
     p.of_grad_weight = of_grads.weight.data();
     p.of_grad_bias = of_grads.bias.data();
     p.grad_grad_y = grad_grad_y.data();
-    use_large_pages(grad_grad_y);
     nb::gil_scoped_release others_run;
     check_contents(p);
     return answer(p, current.double_backward[x.dtype()]);

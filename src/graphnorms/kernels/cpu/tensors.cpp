@@ -1,9 +1,5 @@
 #include "tensors.h"
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-
 namespace graphnorms {
 
 namespace {
@@ -63,20 +59,6 @@ bool View::has_memory(nb::handle object) const {
     } catch (nb::python_error&) {
         return false;
     }
-}
-
-void use_large_pages([[maybe_unused]] const View& result) {
-#ifdef __linux__
-    constexpr uintptr_t kFreshBytes = 32 << 20;  // glibc maps larger blocks for themselves
-    constexpr uintptr_t kPage = 2 << 20;
-    if (result.none()) return;
-    uintptr_t size = uintptr_t(result.bytes());
-    for (int d = 0; d < result.dims(); ++d) size *= uintptr_t(result.size(d));
-    if (size <= kFreshBytes) return;
-    const uintptr_t data = reinterpret_cast<uintptr_t>(result.data());
-    const uintptr_t begin = (data + kPage - 1) / kPage * kPage, end = (data + size) / kPage * kPage;
-    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // a hint: it may fail
-#endif
 }
 
 bool View::contiguous() const {

@@ -58,7 +58,6 @@ class View {
     int dims() const { return tensor_.dims; }
     int64_t size(int d) const { return tensor_.shape[d]; }
     int64_t stride(int d) const { return tensor_.strides[d]; }
-    int bytes() const { return tensor_.dtype.bits / 8; }  // of an entry
     void* data() const { return none_ ? nullptr : static_cast<char*>(tensor_.data) + tensor_.byte_offset; }
     template <class T> T* as() const { return static_cast<T*>(data()); }
 
@@ -81,10 +80,6 @@ class View {
     int dtype_ = -1;  // nothing that was not read has a dtype
     DlTensor tensor_{};
 };
-
-// Ask Linux for large pages for a contiguous result that is about to be written, where malloc takes its
-// memory fresh from the system: a fault for every 4 KiB costs more than the kernel.
-void use_large_pages(const View& result);
 
 // Beside the dtypes of the kernels.
 constexpr int kInt64 = 100, kInt32 = 101, kInt16 = 102, kUInt8 = 103;
