@@ -141,7 +141,8 @@ class Statistics:
     Args:
         mean: Per cell of the centre domain, in the accumulation dtype.
         moment: Per cell of the scale domain.
-        measured: The statistics as a kernel returns them, if one ran: relative to the first row.
+        measured: The statistics as a kernel returns them, if one was called directly: relative to
+            the first row.
         counts: Rows of every segment on all ranks, `(segments,)`, if there are several.
     """
 
@@ -182,7 +183,8 @@ def normalize(
     device = "cpu" if x.is_cpu else x.device.type
     ragged = call.layout is not None
     wanted = (device, x.dtype, point.center, point.scale, mean_scale is not None, ragged, backend)
-    if not is_plain(x):
+    plain = is_plain(x)
+    if not plain:
         if not runs_as_operator(x, *wanted):
             return _in_plain_torch(x, call, parameters, residual, statistics)
         y, measured = forward_operator(x, residual, parameters, call, statistics)
@@ -206,7 +208,7 @@ def normalize(
         y, measured = chosen.forward(x, residual, parameters, call, statistics)
     if not statistics:
         return y, None
-    return y, _statistics_over_nodes(x, call, measured)
+    return y, _statistics_over_nodes(x, call, measured, plain)
 
 
 class _Step(NamedTuple):
@@ -238,19 +240,22 @@ def _in_plain_torch(
     return y, Statistics(mean.detach, moment.detach, None) if statistics else None
 
 
-def _statistics_over_nodes(x: Tensor, call: Call, measured: Tensor) -> Statistics:
-    centers, scales = call.cells(x)
-    shape = (call.segments.num_segments, -1)
-    shift, _, moment = measured.split([centers, scales, scales])
+def _statistics_over_nodes(x: Tensor, call: Call, measured: Tensor, direct: bool) -> Statistics:
+    def parts() -> tuple[Tensor, ...]:
+        # Not split before they are asked for: running averages take `measured` as it is.
+        centers, scales = call.cells(x)
+        shape = (call.segments.num_segments, -1)
+        split = measured.split([centers, scales, scales])
+        return tuple(part.view(shape) for part in split)
 
     def mean() -> Tensor:
         cells = cells_of_center(call)
         if cells is None:
             return measured.new_zeros((0, 0))
-        found: Tensor = cells.first(x.detach()).to(measured.dtype) + shift.view(shape)
+        found: Tensor = cells.first(x.detach()).to(measured.dtype) + parts()[0]
         return found
 
-    return Statistics(mean, lambda: moment.view(shape), measured)
+    return Statistics(mean, lambda: parts()[2], measured if direct else None)
 
 
 def move_averages(
@@ -259,6 +264,7 @@ def move_averages(
     statistics: Statistics,
     running_mean: Tensor,
     running_var: Tensor,
+    num_batches_tracked: Tensor,
     momentum: float,
 ) -> bool:
     """Update running averages of mean and unbiased variance by a kernel, if possible.
@@ -268,19 +274,23 @@ def move_averages(
         segments: This segment.
         statistics: The statistics of a normalization over nodes.
         running_mean, running_var: The averages, changed in place.
+        num_batches_tracked: Their counter, increased by one.
         momentum: Weight of x in them.
 
     Returns:
         Whether the averages were updated.
     """
+    measured = statistics.measured
     if (
-        statistics.measured is None
+        measured is None
         or segments.order is not None
-        or not (x.is_cpu and is_plain(x))
-        or running_mean.dtype != statistics.measured.dtype
+        or not x.is_cpu
+        or running_mean.dtype != measured.dtype
+        or num_batches_tracked.dtype != torch.int64  # `module.type()` converts it
     ):
         return False
-    cpu.update_running(x, statistics.measured, running_mean, running_var, momentum)
+    averages = (running_mean, running_var, num_batches_tracked)
+    cpu.update_running(x, measured, *averages, momentum)
     return True
 
 

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels.point import Over, Point
-from graphnorms.kernels.primitive import Statistics
 from graphnorms.layers.argument_checks import check_eps, check_momentum
 from graphnorms.layers.base import Given, Norm
 from graphnorms.layers.inner_batch_norm import InnerBatchNorm, is_untouched, of_inner, reset
 from graphnorms.layers.norm_options import NormOptions, place
 from graphnorms.layers.running_statistics import by_running, update_by_batch
-from graphnorms.segments import Segments, as_segments
+from graphnorms.segments import as_segments
 from graphnorms.tracing import is_traced
 
 
@@ -132,40 +131,26 @@ class BatchNorm(Norm):
         if own.training and x.shape[0] == 1 and not self._is_shared():
             raise self._single_row()
         segments = as_segments(None, rows_of=x, mask=mask)
+        tracked = running_mean is not None and own.track_running_stats
         y, statistics = self._normalize(
             x,
             segments,
             (self.point, None, own.weight, own.bias, own.eps),
             residual,
-            statistics=own.training
-            and ((running_mean is not None and own.track_running_stats) or self._ranks is not None),
+            statistics=own.training and (tracked or self._ranks is not None),
             plain=plain,
         )
-        if statistics is not None:
-            self._track(own, x, segments, statistics)
-        return y
-
-    def _track(
-        self, own: InnerBatchNorm, x: Tensor, segments: Segments, statistics: Statistics
-    ) -> None:
+        if statistics is None:
+            return y
         counts = statistics.counts
         if counts is not None and _is_one(counts):
             raise self._single_row()
-        if counts is None and not x.shape[0]:
-            return
-        if own.running_mean is None or not own.track_running_stats:
-            return
-        assert own.running_var is not None
-        assert own.num_batches_tracked is not None
-        update_by_batch(
-            own.running_mean,
-            own.running_var,
-            own.num_batches_tracked,
-            x,
-            segments,
-            statistics,
-            own.momentum,
-        )
+        if tracked and (counts is not None or x.shape[0]):
+            count: Any = own.num_batches_tracked
+            assert running_mean is not None
+            assert running_var is not None
+            update_by_batch(running_mean, running_var, count, x, segments, statistics, own.momentum)
+        return y
 
     def _count(self, x: Tensor) -> int:
         """Count the rows on all ranks that share statistics."""

@@ -111,9 +111,8 @@ def update_by_batch(
         statistics: The statistics of the normalization.
     """
     if momentum is not None and move_averages(
-        x, segments, statistics, running_mean, running_var, momentum
+        x, segments, statistics, running_mean, running_var, num_batches_tracked, momentum
     ):
-        num_batches_tracked.add_(1)
         return
     if segments.masked or statistics.counts is not None:
         counts = segments.counts if statistics.counts is None else statistics.counts

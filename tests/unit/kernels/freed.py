@@ -115,6 +115,7 @@ def calls(backend: str) -> Iterator[tuple[str, Callable[..., object], Arguments]
                 "statistics": statistics,
                 "running_mean": torch.ones(CHANNELS),
                 "running_var": torch.ones(CHANNELS),
+                "num_batches_tracked": torch.tensor(0),
                 "momentum": 0.1,
             },
         )

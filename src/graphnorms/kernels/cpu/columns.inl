@@ -22,12 +22,6 @@ template <class A, class Term> inline Vec<A> sum_of_vectors(int64_t first, int64
     return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
-// The lanes past a tail must not count: masked loads give 0, which minus a pivot is not 0.
-template <class A, bool Tail> inline Vec<A> only(Vec<A> v, int tail) {
-    if constexpr (Tail) return first_lanes<A>(v, tail);
-    else return v;
-}
-
 // A range of columns in one cell of the centre, in one of the scale, and of one weight in s^2.
 template <class A> struct Piece {
     int64_t first, last;
@@ -153,37 +147,56 @@ template <class T, class A = Accumulate<T>> class RowCells {
     Buffer<A> rstds_;
 };
 
+// Where the only piece of a row ends: known when loops are compiled, unless the width is 0.
+template <int Width> struct RowEnd {
+    explicit RowEnd(int64_t) {}
+    static constexpr int64_t last = Width;
+};
+template <> struct RowEnd<0> {
+    int64_t last;
+};
+
+template <class A, int Width> struct WholeRow : RowEnd<Width> {
+    explicit WholeRow(const Piece<A>& piece) : RowEnd<Width>{piece.last}, center(piece.center), weight(piece.weight) {}
+    static constexpr int64_t first = 0, scale = 0;
+    static constexpr bool whole = true;
+    int64_t center;
+    A weight;
+};
+
 // All columns as one piece, as in LayerNorm: that there is one is known when loops are compiled.
-template <class A> class OnePiece {
+template <class A, int Width> class OnePiece {
   public:
     explicit OnePiece(const Columns<A>& columns)
         : centers(columns.centers), aligned(columns.aligned), piece_(*columns.begin()) {
         if (centers) cell_ = columns.center(0);
     }
 
-    static constexpr int64_t scales = 1;
+    static constexpr int64_t count = 1, scales = 1;
     int64_t centers;  // 0 or 1
     bool aligned;
 
-    const Piece<A>* begin(int64_t = 0) const { return &piece_; }
-    const Piece<A>* end(int64_t = 0) const { return &piece_ + 1; }
+    const WholeRow<A, Width>* begin(int64_t = 0) const { return &piece_; }
+    const WholeRow<A, Width>* end(int64_t = 0) const { return &piece_ + 1; }
     const CenterCell& center(int64_t) const { return cell_; }
 
   private:
-    Piece<A> piece_;
+    WholeRow<A, Width> piece_;
     CenterCell cell_{0, 0, 0};
 };
 
 // Its statistics: numbers that stay in registers.
 template <class T, class A = Accumulate<T>> class OneCell {
   public:
-    explicit OneCell(const OnePiece<A>&) {}
+    template <class Division> explicit OneCell(const Division&) {}
 
     RowCenter<A>& center(int64_t) { return center_; }
-    RowCenter<A> center_of(const Piece<A>& piece) const { return piece.center < 0 ? RowCenter<A>{0, 0} : center_; }
+    template <class AnyPiece> RowCenter<A> center_of(const AnyPiece& piece) const {
+        return piece.center < 0 ? RowCenter<A>{0, 0} : center_;
+    }
     A& rstd(int64_t) { return rstd_; }
 
-    void recall(const Norm& p, const OnePiece<A>& columns, const T* row, int64_t i) {
+    template <class Division> void recall(const Norm& p, const Division& columns, const T* row, int64_t i) {
         if (columns.centers) center_ = row_center(first_entry(row + columns.center(0).first), static_cast<const A*>(p.shift)[i]);
         if (p.scale != kNone) rstd_ = static_cast<const A*>(p.rstd)[i];
     }
@@ -193,14 +206,18 @@ template <class T, class A = Accumulate<T>> class OneCell {
     A rstd_ = 1;
 };
 
+// The width of most GNNs. Loops of its own cost time to compile, so only float32 has them.
+template <class T> constexpr int kUsualWidth = sizeof(T) == 4 ? 64 : 0;
+
 // Calls call<Cells>(columns): what divides the columns of a row, and what holds the statistics of a row.
-template <class T, class Call> inline void with_columns(const Norm& p, Call&& call) {
+// Rows of one piece have loops of their own where they are as wide as `Width`.
+template <class T, int Width = 0, class Call> inline void with_columns(const Norm& p, Call&& call) {
     using A = Accumulate<T>;
     const Columns<A> columns(p);
-    if (columns.count == 1 && columns.centers <= 1 && columns.scales == 1)
-        call.template operator()<OneCell<T>>(OnePiece<A>(columns));
-    else
-        call.template operator()<RowCells<T>>(columns);
+    if (columns.count != 1 || columns.centers > 1 || columns.scales != 1)
+        return call.template operator()<RowCells<T>>(columns);
+    if (Width && p.channels == Width) call.template operator()<OneCell<T>>(OnePiece<A, Width>(columns));
+    else call.template operator()<OneCell<T>>(OnePiece<A, 0>(columns));
 }
 
 template <bool Tail, class T, class A = Accumulate<T>>

@@ -7,7 +7,7 @@
 // and one pass y = a (x - m) + b. Statistics within a row (row.inl): the same, per row. A function
 // of each entry in place of statistics (bounded.inl): one pass. The second derivatives of all three are
 // in row_second.inl and segment_second.inl.
-// Segments of few rows whose channels stand alone are done strip by strip (short_segments.inl).
+// Segments of few rows whose strips of channels share no statistic are done strip by strip (short_segments.inl).
 // Sums are over fixed chunks, so results do not depend on the number of threads.
 #include <cmath>
 #include <cstdlib>
@@ -89,6 +89,12 @@ template <bool Tail, class T> inline Vec<Accumulate<T>> get(const T* p, int tail
 template <bool Tail, class T> inline void put(T* p, Vec<Accumulate<T>> v, int tail) {
     if constexpr (Tail) store_part(p, v, tail);
     else store(p, v);
+}
+
+// The lanes past a tail must not count: masked loads give 0, which minus a pivot is not 0.
+template <class A, bool Tail> inline Vec<A> only(Vec<A> v, int tail) {
+    if constexpr (Tail) return first_lanes<A>(v, tail);
+    else return v;
 }
 
 // A result that will not be read soon goes past the caches.

@@ -251,15 +251,16 @@ Answer double_backward(nb::handle of_grad_x_, const nb::tuple& of_grads_, nb::ha
 }
 
 // Of x the first row is read, which the statistics are relative to.
-bool update_running(nb::handle x_, nb::handle statistics_, nb::handle mean_, nb::handle var_, int64_t rows,
-                    double momentum) {
-    const View x(x_), statistics(statistics_), mean(mean_), var(var_);
+bool update_running(nb::handle x_, nb::handle statistics_, nb::handle mean_, nb::handle var_, nb::handle batches_,
+                    int64_t rows, double momentum) {
+    const View x(x_), statistics(statistics_), mean(mean_), var(var_), batches(batches_);
     if (x.dtype() < 0 || x.dtype() >= kDtypes || !x.has_whole_rows() || x.size(0) < 1 || rows < 2) return false;
     const int numbers = accumulation(x.dtype());
     const int64_t channels = x.size(1), bytes = numbers == kDouble ? 8 : 4;
     if (!statistics.is_vector(numbers, 3 * channels) || !mean.is_vector(numbers, channels) ||
-        !var.is_vector(numbers, channels))
+        !var.is_vector(numbers, channels) || batches.dtype() != kInt64 || batches.dims() != 0)
         return false;
+    ++*batches.as<int64_t>();
     const char* shift = static_cast<const char*>(statistics.data());
     current.update_running[x.dtype()]({channels, rows, momentum, x.data(), shift, shift + 2 * channels * bytes,
                                        mean.data(), var.data()});
@@ -279,7 +280,7 @@ void bind_normalize(nb::module_& m) {
           nb::arg("grad_y"), nb::arg("x"), nb::arg("parameters"), nb::arg("statistics"), nb::arg("call"),
           nb::arg("threads"), nb::arg("grad_grad_y"), nb::arg("grad_x"), nb::arg("grads"));
     m.def("update_running", update_running, nb::arg("x"), nb::arg("statistics"), nb::arg("mean"),
-          nb::arg("var"), nb::arg("rows"), nb::arg("momentum"));
+          nb::arg("var"), nb::arg("batches"), nb::arg("rows"), nb::arg("momentum"));
 }
 
 }  // namespace graphnorms

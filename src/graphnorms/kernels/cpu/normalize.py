@@ -160,6 +160,7 @@ def update_running(
     statistics: Tensor,
     running_mean: Tensor,
     running_var: Tensor,
+    num_batches_tracked: Tensor,
     momentum: float,
 ) -> None:
     """Update running averages by the mean and the unbiased variance of all rows of x.
@@ -168,32 +169,35 @@ def update_running(
         x: The features, at least two rows; the statistics are relative to the first one.
         statistics: Those of `normalize_forward` over nodes with `moment`, for one segment.
         running_mean, running_var: The averages, in the accumulation dtype; changed in place.
+        num_batches_tracked: Their counter, one int64; increased by one.
         momentum: Weight of x in them.
     """
     rows, channels = x.shape
     run = kernels().update_running
-    if not run(x, statistics, running_mean, running_var, rows, momentum):
+    averages = (running_mean, running_var, num_batches_tracked)
+    if not run(x, statistics, *averages, rows, momentum):
         if rows < 2:
             raise ValueError(f"x is {tuple(x.shape)}, expected two rows or more")
         dtype = accumulation_dtype(x.dtype)
-        for name, vector, length in (
-            ("statistics", statistics, 3 * channels),
-            ("running_mean", running_mean, channels),
-            ("running_var", running_var, channels),
+        for name, tensor, shape, wanted in (
+            ("statistics", statistics, (3 * channels,), dtype),
+            ("running_mean", running_mean, (channels,), dtype),
+            ("running_var", running_var, (channels,), dtype),
+            ("num_batches_tracked", num_batches_tracked, (), torch.int64),
         ):
             if (
-                vector.shape != (length,)
-                or vector.dtype != dtype
-                or not vector.is_cpu
-                or not vector.is_contiguous()
+                tensor.shape != shape
+                or tensor.dtype != wanted
+                or not tensor.is_cpu
+                or not tensor.is_contiguous()
             ):
                 raise ValueError(
-                    f"{name} is {tuple(vector.shape)} of {vector.dtype}, "
-                    f"expected ({length},) of {dtype}"
+                    f"{name} is {tuple(tensor.shape)} of {tensor.dtype}, "
+                    f"expected {shape} of {wanted}"
                 )
-            check_memory(name, vector)
+            check_memory(name, tensor)
         first = features(resolved("x", x)[:1])
-        if not run(first, statistics, running_mean, running_var, rows, momentum):
+        if not run(first, statistics, *averages, rows, momentum):
             raise unreadable()
 
 
@@ -214,7 +218,9 @@ def _rooms(parameters: Parameters, needs: list[bool], dtype: torch.dtype) -> Par
 def _room(parameter: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     if parameter is None:
         return None
-    return torch.empty_like(parameter, dtype=None if parameter.dtype == dtype else dtype)
+    if parameter.dtype == dtype:  # passing a dtype costs a fifth of the call
+        return torch.empty_like(parameter)
+    return torch.empty_like(parameter, dtype=dtype)
 
 
 def _fitting(x: Tensor, parameters: Parameters, call: Call) -> tuple[Parameters, Call]:

@@ -88,7 +88,7 @@ template <class T, class Cells, class Division> void row_forward(const NormForwa
                 continue;
             }
             Vec<A> sum = {};
-            for (const Piece<A>* piece = columns.begin(k); piece < columns.end(k); ++piece) {
+            for (const auto* piece = columns.begin(k); piece < columns.end(k); ++piece) {
                 const RowCenter<A> m = cells.center_of(*piece);
                 sum += piece->weight *
                        sum_of_vectors<A>(piece->first, piece->last, [&]<bool Tail>(int64_t c, int tail) {
@@ -108,7 +108,7 @@ template <class T, class Cells, class Division> void row_forward(const NormForwa
             const T *row = x[position], *added = residual.base ? residual[position] : nullptr;
             T* out = y[position];
             const auto key = epilogue.row(x.row(position));
-            for (const Piece<A>& piece : columns) {
+            for (const auto& piece : columns) {
                 const RowCenter<A> m = cells.center_of(piece);
                 const A rstd = cells.rstd(piece.scale);
                 for_vectors<A>(piece.first, piece.last, [&]<bool Tail>(int64_t c, int tail) {
@@ -140,7 +140,7 @@ template <class T, class Cells, class Division> void row_forward(const NormForwa
 }
 
 template <class T> void row_forward(const NormForward& p) {
-    with_columns<T>(p, [&]<class Cells>(const auto& columns) { row_forward<T, Cells>(p, columns); });
+    with_columns<T, kUsualWidth<T>>(p, [&]<class Cells>(const auto& columns) { row_forward<T, Cells>(p, columns); });
 }
 
 // Where a run adds its share of the gradients of weight and bias, (channels) each; null where
@@ -249,7 +249,7 @@ template <class T, class Cells, class Division> void row_backward(const NormBack
             for (int64_t k = 0; k < columns.scales; ++k) {
                 const A rstd = cells.rstd(k);
                 Vec<A> sum_go = {};
-                for (const Piece<A>* piece = columns.begin(k); piece < columns.end(k); ++piece) {
+                for (const auto* piece = columns.begin(k); piece < columns.end(k); ++piece) {
                     const RowCenter<A> m = cells.center_of(*piece);
                     Vec<A> sum_g = {};
                     for_vectors<A>(piece->first, piece->last, [&]<bool Tail>(int64_t c, int tail) {
@@ -272,7 +272,7 @@ template <class T, class Cells, class Division> void row_backward(const NormBack
                 of_scale[k] = scaled ? horizontal_sum<A>(sum_go) : A(0);
             }
             if (!p.grad_x) return;
-            for (const Piece<A>& piece : columns) {  // o_hat has sum 0 over a whole cell of the centre
+            for (const auto& piece : columns) {  // o_hat has sum 0 over a whole cell of the centre
                 if (piece.center < 0 || piece.whole) continue;
                 const RowCenter<A> m = cells.center_of(piece);
                 const A rstd = cells.rstd(piece.scale);
@@ -283,7 +283,7 @@ template <class T, class Cells, class Division> void row_backward(const NormBack
                     }));
             }
             T* out = grad_x[position];
-            for (const Piece<A>& piece : columns) {
+            for (const auto& piece : columns) {
                 const RowCenter<A> m = cells.center_of(piece);
                 const A rstd = cells.rstd(piece.scale), along = piece.weight * of_scale[piece.scale] * rstd;
                 A removed = 0;
@@ -320,5 +320,5 @@ template <class T, class Cells, class Division> void row_backward(const NormBack
 }
 
 template <class T> void row_backward(const NormBackward& p) {
-    with_columns<T>(p, [&]<class Cells>(const auto& columns) { row_backward<T, Cells>(p, columns); });
+    with_columns<T, kUsualWidth<T>>(p, [&]<class Cells>(const auto& columns) { row_backward<T, Cells>(p, columns); });
 }

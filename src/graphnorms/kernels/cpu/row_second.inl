@@ -72,29 +72,29 @@ template <class A> struct OfCenter {
     A pivot, mean_u, removed;
 };
 
-template <class T, class A = Accumulate<T>> struct RowSums {
-    explicit RowSums(const Columns<A>& columns)
+template <class T, class Cells, class A = Accumulate<T>> struct RowSums {
+    template <class Division> explicit RowSums(const Division& columns)
         : cells(columns), pieces(columns.count), scales(columns.scales),
           centers(larger<int64_t>(columns.centers, 1)) {}
-    RowCells<T> cells;
+    Cells cells;
     Buffer<OfPiece<A>> pieces;
     Buffer<OfScale<A>> scales;
     Buffer<OfCenter<A>> centers;
 
-    OfCenter<A> center_of(const Piece<A>& piece) {
+    template <class AnyPiece> OfCenter<A> center_of(const AnyPiece& piece) {
         return piece.center < 0 ? OfCenter<A>{0, 0, 0} : centers.get()[piece.center];
     }
 
     // From the sums of a first pass to the coefficients of the second: the means of u, and c.
-    void center_u(const Columns<A>& columns, bool scaled) {
+    template <class Division> void center_u(const Division& columns, bool scaled) {
         for (int64_t k = 0; k < columns.count; ++k) {
-            const Piece<A>& piece = columns.begin()[k];
+            const auto& piece = columns.begin()[k];
             if (piece.center < 0) continue;
             const CenterCell& cell = columns.center(piece.center);
             centers.get()[piece.center].mean_u += pieces.get()[k].u / A(cell.last - cell.first);
         }
         for (int64_t k = 0; k < columns.count; ++k) {
-            const Piece<A>& piece = columns.begin()[k];
+            const auto& piece = columns.begin()[k];
             const A mean_u = center_of(piece).mean_u;
             OfScale<A>& of = scales.get()[piece.scale];
             of.c -= piece.weight * mean_u * pieces.get()[k].o;
@@ -108,9 +108,9 @@ template <class T, class A = Accumulate<T>> struct RowSums {
     }
 
     // The means over the cells of the centre that are subtracted at last.
-    void center_result(const Columns<A>& columns) {
+    template <class Division> void center_result(const Division& columns) {
         for (int64_t k = 0; k < columns.count; ++k) {
-            const Piece<A>& piece = columns.begin()[k];
+            const auto& piece = columns.begin()[k];
             if (piece.center < 0) continue;
             const CenterCell& cell = columns.center(piece.center);
             const OfPiece<A>& sums = pieces.get()[k];
@@ -124,10 +124,10 @@ template <class T, class A = Accumulate<T>> struct RowSums {
     }
 };
 
-template <class T> void row_double_backward(const NormDoubleBackward& p) {
+template <class T, class Cells, class Division>
+void row_double_backward(const NormDoubleBackward& p, const Division& columns) {
     using A = Accumulate<T>;
     const int64_t C = p.channels;
-    const Columns<A> columns(p);
     const bool streaming = streams_both<T>(p) && columns.aligned, scaled = p.scale != kNone;
     const RowSegments segments(p);
     const SecondRows<T> rows(p, segments.order);
@@ -135,12 +135,12 @@ template <class T> void row_double_backward(const NormDoubleBackward& p) {
     with_epilogue<A>(p, [&]<class E>(const E& epilogue) {
         // `Bent`: whether a gradient of o_hat is there before the scale: weight h + p g.
         const auto differentiate = [&]<bool Bent>(int64_t position, const SecondParameters<A>& of, A* kept,
-                                                  RowSums<T>& sums) {
+                                                  RowSums<T, Cells>& sums) {
             const T *row = rows.x[position], *grad_row = rows.grad_y[position], *u_row = rows.u[position];
             T *out = rows.grad_x[position], *grad_out = rows.grad_grad_y[position];
             A *scratch = kept, *slope_row = kept + C, *k_row = kept + 2 * C, *bar_row = kept + 3 * C;
             const A* g_row = row_of_gradient<E>(p, grad_row, scratch);
-            RowCells<T>& cells = sums.cells;
+            Cells& cells = sums.cells;
             const auto key = epilogue.row(rows.x.row(position));
             for (int64_t k = 0; k < columns.centers; ++k)
                 sums.centers.get()[k] = {first_entry(u_row + columns.center(k).first), 0, 0};
@@ -148,7 +148,7 @@ template <class T> void row_double_backward(const NormDoubleBackward& p) {
             for (int64_t k = 0; k < columns.scales; ++k) {
                 const A rstd = cells.rstd(k);
                 Vec<A> sum_go = {}, sum_uo = {}, sum_gu = {};
-                for (const Piece<A>* piece = columns.begin(k); piece < columns.end(k); ++piece) {
+                for (const auto* piece = columns.begin(k); piece < columns.end(k); ++piece) {
                     const RowCenter<A> m = cells.center_of(*piece);
                     const A pivot = sums.center_of(*piece).pivot;
                     Vec<A> sum_u = {}, sum_g = {}, sum_o = {}, sum_wuo = {};
@@ -191,7 +191,7 @@ template <class T> void row_double_backward(const NormDoubleBackward& p) {
                 RowCenter<A> m;
                 A pivot, mean_u, rstd, b, c, along, removed;
             };
-            const auto factors_of = [&](const Piece<A>& piece) -> Factors {
+            const auto factors_of = [&](const auto& piece) -> Factors {
                 const OfCenter<A> center = sums.center_of(piece);
                 const OfScale<A>& scale = sums.scales.get()[piece.scale];
                 return {cells.center_of(piece), center.pivot,           center.mean_u,
@@ -204,7 +204,7 @@ template <class T> void row_double_backward(const NormDoubleBackward& p) {
                 bar -= f.rstd * (g * f.c + o_dot * f.b);
                 put_result<Tail>(out + c, (bar - o * f.along) * f.rstd - f.removed, tail, streaming);
             };
-            for (const Piece<A>& piece : columns) {
+            for (const auto& piece : columns) {
                 const Factors f = factors_of(piece);
                 Vec<A> sum_bar = {}, sum_bar_o = {};
                 for_vectors<A>(piece.first, piece.last, [&]<bool Tail>(int64_t c, int tail) {
@@ -241,7 +241,7 @@ template <class T> void row_double_backward(const NormDoubleBackward& p) {
             }
             if constexpr (!Bent) return;
             sums.center_result(columns);
-            for (const Piece<A>& piece : columns) {
+            for (const auto& piece : columns) {
                 const Factors f = factors_of(piece);
                 for_vectors<A>(piece.first, piece.last, [&]<bool Tail>(int64_t c, int tail) {
                     write.template operator()<Tail>(c, tail, get<Tail>(bar_row + c, tail),
@@ -250,14 +250,18 @@ template <class T> void row_double_backward(const NormDoubleBackward& p) {
                 });
             }
         };
-        for_second_rows<T, 4>(p, segments, chunk_rows<T>(C), streaming, [&](int64_t) { return RowSums<T>(columns); },
-                              [&](int64_t position, const SecondParameters<A>& of, A* kept, RowSums<T>& sums) {
+        for_second_rows<T, 4>(p, segments, chunk_rows<T>(C), streaming, [&](int64_t) { return RowSums<T, Cells>(columns); },
+                              [&](int64_t position, const SecondParameters<A>& of, A* kept, RowSums<T, Cells>& sums) {
             sums.cells.recall(p, columns, rows.x[position], rows.x.row(position));
             if (scaled) check_rstds(p, &sums.cells.rstd(0), columns.scales);
             if (E::curved || of.p) differentiate.template operator()<true>(position, of, kept, sums);
             else differentiate.template operator()<E::curved>(position, of, kept, sums);
         });
     });
+}
+
+template <class T> void row_double_backward(const NormDoubleBackward& p) {
+    with_columns<T>(p, [&]<class Cells>(const auto& columns) { row_double_backward<T, Cells>(p, columns); });
 }
 
 template <class T> void bounded_double_backward(const NormDoubleBackward& p) {

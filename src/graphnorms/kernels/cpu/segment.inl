@@ -163,11 +163,12 @@ template <class T> void segment_forward(const NormForward& p) {
     const Rows<const T> x{static_cast<const T*>(p.x), p.x_stride, p.order};
     const Rows<const T> residual{static_cast<const T*>(p.residual), p.residual_stride, p.order};
     const Rows<T> y{static_cast<T*>(p.y), C, p.order};
-    const bool streaming = streams<T>(p, p.y), alone = channels_alone(p);
+    const bool streaming = streams<T>(p, p.y);
     const LongSegments longs(p, R);
 
     pass_masked<T>(p, x, residual, y);
     with_epilogue<A>(p, [&]<class E>(const E& epilogue) {
+        const bool alone = strips_alone<A, E::kVectors>(p);
         for_tasks<A>(p, count_tasks(p, R), R, [&](Channels<A>& w, int64_t, int64_t first, int64_t last) {
             Vec<A> largest = {};  // s^2 of the short segments
             for (int64_t s = first; s < last; ++s) {
@@ -264,7 +265,7 @@ template <class T> void segment_backward(const NormBackward& p) {
     const Rows<const T> x{static_cast<const T*>(p.x), p.x_stride, p.order};
     const Rows<const T> grad_y{static_cast<const T*>(p.grad_y), p.grad_y_stride, p.order};
     const Rows<T> grad_x{static_cast<T*>(p.grad_x), C, p.order};
-    const bool streaming = streams<T>(p, p.grad_x), alone = channels_alone(p);
+    const bool streaming = streams<T>(p, p.grad_x);
     const LongSegments longs(p, R);
     const int64_t tasks = count_tasks(p, R);
     Buffer<A> shares(3 * C * (tasks + longs.count()));
@@ -273,6 +274,7 @@ template <class T> void segment_backward(const NormBackward& p) {
     clear_own_gradients<A>(p);
     pass_masked<T>(p, grad_y, {}, grad_x);
     with_epilogue<A>(p, [&]<class E>(const E& epilogue) {
+        const bool alone = strips_alone<A, E::kVectors>(p);
         for_tasks<A>(p, tasks, R, [&](Channels<A>& w, int64_t task, int64_t first, int64_t last) {
             Vec<A> smallest = Vec<A>{} + A(1);  // 1 / s of the short segments
             for (int64_t s = first; s < last; ++s) {

@@ -1,9 +1,14 @@
-// Statistics over nodes where every channel stands alone, in segments of few rows: a strip of
-// channels is done from first to last while its sums and coefficients are in registers.
+// Statistics over nodes in segments of few rows, where no strip of channels shares any with another:
+// a strip is done from first to last while its sums and coefficients are in registers.
 
-// Whether no statistic is shared among channels.
-inline bool channels_alone(const Norm& p) {
-    return p.center != kBoth && p.scale != kBoth && !p.table;
+// Whether no strip shares a statistic with another: every channel stands alone, or all are one
+// group and one strip.
+template <class A, int Vectors> bool strips_alone(const Norm& p) {
+    if (p.table) return false;
+    if (p.center != kBoth && p.scale != kBoth) return true;
+    int64_t strips = 0;
+    for_strips<A, Vectors>(p.channels, [&]<int, bool>(int64_t, int) { ++strips; });
+    return p.groups == 1 && strips == 1;
 }
 inline bool is_short(const Norm& p, int64_t s) { return p.ptr[s + 1] - p.ptr[s] <= kBlockRows; }
 
@@ -30,7 +35,25 @@ template <class A, int K> struct StripCenter {
         }
         set(pivot, relative);
     }
+
+    // One m for all channels, given relative to the first one's pivot.
+    void set(const Vec<A> (&pivot)[K], A shift) {
+        Vec<A> relative[K];
+        for (int k = 0; k < K; ++k) relative[k] = shift + (pivot[0][0] - pivot[k]);
+        set(pivot, relative);
+    }
 };
+
+// The mean over all channels, which are one strip.
+template <bool Tail, int K, class A> inline A mean_of_strip(const Norm& p, const Vec<A> (&values)[K], int tail) {
+    Vec<A> sum = {};
+    for (int k = 0; k < K; ++k) sum += only<A, Tail>(values[k], tail);
+    return horizontal_sum<A>(sum) / A(p.channels);
+}
+
+template <int K, class A> inline void fill_strip(Vec<A> (&values)[K], A value) {
+    for (int k = 0; k < K; ++k) values[k] = Vec<A>{} + value;
+}
 
 template <bool Tail, int K, class T, class A = Accumulate<T>>
 inline void get_strip(const T* from, int tail, Vec<A> (&to)[K]) {
@@ -71,16 +94,22 @@ inline void short_forward_strip(const NormForward& p, const E& epilogue, const R
 #pragma GCC unroll 8
             for (int k = 0; k < K; ++k) sums[0][k] += get<Tail>(row + k * L, tail) - pivot[k];
         }, total);
-        A* shift = static_cast<A*>(p.shift) + s * C + c;
-        for (int k = 0; k < K; ++k) {
-            total[0][k] *= per_row;
-            put<Tail>(shift + k * L, total[0][k], tail);
-        }
+        for (int k = 0; k < K; ++k) total[0][k] *= per_row;
         mean.set(pivot, total[0]);
-        center.template set<Tail>(p, c, tail, pivot, total[0]);
+        if (p.center == kBoth) {
+            Vec<A> relative[K];
+            for (int k = 0; k < K; ++k) relative[k] = (pivot[k] - pivot[0][0]) + total[0][k];
+            const A shift = mean_of_strip<Tail, K, A>(p, relative, tail);
+            static_cast<A*>(p.shift)[s] = shift;
+            center.set(pivot, shift);
+        } else {
+            A* shift = static_cast<A*>(p.shift) + s * C + c;
+            for (int k = 0; k < K; ++k) put<Tail>(shift + k * L, total[0][k], tail);
+            center.template set<Tail>(p, c, tail, pivot, total[0]);
+        }
     }
     Vec<A> rstd[K], a[K], b[K];
-    for (int k = 0; k < K; ++k) rstd[k] = Vec<A>{} + A(1);
+    fill_strip<K, A>(rstd, A(1));
     if (p.scale != kNone) {
         Vec<A> total[1][K];
         reduce<A, K, 1>(begin, end, [&](int64_t i, Vec<A> (&sums)[1][K]) {
@@ -91,18 +120,30 @@ inline void short_forward_strip(const NormForward& p, const E& epilogue, const R
                 sums[0][k] += o * o;
             }
         }, total);
-        const int64_t cell = s * C + c;
-        Vec<A> most = largest;
+        Vec<A> moment[K];
         for (int k = 0; k < K; ++k) {
             // Equation (2); the distance is 0 where the centre is the mean.
             const Vec<A> distance = (mean.hi[k] - center.hi[k]) + (mean.lo[k] - center.lo[k]);
-            const Vec<A> moment = total[0][k] * per_row + distance * distance;
-            rstd[k] = A(1) / square_root(moment + A(p.eps));
-            put<Tail>(static_cast<A*>(p.rstd) + cell + k * L, rstd[k], tail);
-            if (p.moment) put<Tail>(static_cast<A*>(p.moment) + cell + k * L, moment, tail);
-            most = moment > most ? moment : most;
+            moment[k] = total[0][k] * per_row + distance * distance;
         }
-        largest = most;
+        if (p.scale == kBoth) {
+            const Vec<A> shared = Vec<A>{} + mean_of_strip<Tail, K, A>(p, moment, tail);
+            const Vec<A> root = A(1) / square_root(shared + A(p.eps));
+            fill_strip<K, A>(rstd, root[0]);
+            static_cast<A*>(p.rstd)[s] = root[0];
+            if (p.moment) static_cast<A*>(p.moment)[s] = shared[0];
+            largest = shared > largest ? shared : largest;
+        } else {
+            const int64_t cell = s * C + c;
+            Vec<A> most = largest;
+            for (int k = 0; k < K; ++k) {
+                rstd[k] = A(1) / square_root(moment[k] + A(p.eps));
+                put<Tail>(static_cast<A*>(p.rstd) + cell + k * L, rstd[k], tail);
+                if (p.moment) put<Tail>(static_cast<A*>(p.moment) + cell + k * L, moment[k], tail);
+                most = moment[k] > most ? moment[k] : most;
+            }
+            largest = most;
+        }
     }
     strip_coefficients<Tail, K, A>(p, s, c, tail, rstd, center.lo, a, b);
     write_strip<T, K, Tail>(x, residual, y, begin, end, c, tail, center.hi, a, b, epilogue, streaming);
@@ -118,15 +159,20 @@ inline void short_backward_strip(const NormBackward& p, const E& epilogue, const
     StripCenter<A, K> center = {};
     Vec<A> mean[K] = {}, rstd[K], a[K], b[K], sums[2][K];
     if (p.center != kNone) {
-        Vec<A> pivot[K], shift[K];
+        Vec<A> pivot[K];
         get_strip<Tail>(x[begin] + c, tail, pivot);
-        get_strip<Tail>(static_cast<const A*>(p.shift) + cell, tail, shift);
-        center.template set<Tail>(p, c, tail, pivot, shift);
-        for (int k = 0; k < K; ++k) mean[k] = pivot[k] + shift[k];
+        const A* saved = static_cast<const A*>(p.shift);
+        if (p.center == kBoth) {
+            center.set(pivot, saved[s]);
+        } else {
+            Vec<A> shift[K];
+            get_strip<Tail>(saved + cell, tail, shift);
+            center.template set<Tail>(p, c, tail, pivot, shift);
+            for (int k = 0; k < K; ++k) mean[k] = pivot[k] + shift[k];
+        }
     }
-    if (p.scale != kNone) get_strip<Tail>(static_cast<const A*>(p.rstd) + cell, tail, rstd);
-    else
-        for (int k = 0; k < K; ++k) rstd[k] = Vec<A>{} + A(1);
+    if (p.scale == kNodes) get_strip<Tail>(static_cast<const A*>(p.rstd) + cell, tail, rstd);
+    else fill_strip<K, A>(rstd, p.scale == kNone ? A(1) : static_cast<const A*>(p.rstd)[s]);
     Vec<A> least = smallest;
     for (int k = 0; k < K; ++k) {
         Integers<A> smaller = rstd[k] < least;
@@ -161,8 +207,15 @@ inline void short_backward_strip(const NormBackward& p, const E& epilogue, const
         const Vec<A> s1 = sums[0][k], s2 = sums[1][k];
         put<Tail>(grads.weight + at, get<Tail>(grads.weight + at, tail) + s2 * rstd[k], tail);
         put<Tail>(grads.bias + at, get<Tail>(grads.bias + at, tail) + s1, tail);
-        square[k] = p.scale == kNone ? Vec<A>{} : a[k] * s2 * (rstd[k] * rstd[k]) * per_row;
-        Vec<A> removed = p.center == kNone ? Vec<A>{} : a[k] * s1 * per_row;
+        square[k] = p.scale == kNone ? Vec<A>{} : a[k] * s2;
+        constant[k] = p.center == kNone ? Vec<A>{} : a[k] * s1 * per_row;
+    }
+    if (p.scale == kBoth) fill_strip<K, A>(square, mean_of_strip<Tail, K, A>(p, square, tail));
+    if (p.center == kBoth) fill_strip<K, A>(constant, mean_of_strip<Tail, K, A>(p, constant, tail));
+    for (int k = 0; k < K; ++k) {
+        const int64_t at = c + k * L;
+        square[k] = square[k] * (rstd[k] * rstd[k]) * per_row;
+        Vec<A> removed = constant[k];
         if (p.mean_scale) {
             const Vec<A> alpha = get<Tail>(static_cast<const A*>(p.mean_scale) + at, tail);
             removed -= square[k] * ((A(1) - alpha) * mean[k]);
