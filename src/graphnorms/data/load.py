@@ -12,6 +12,7 @@ from typing import Any, Unpack
 
 from graphnorms.data.feature_columns import Features
 from graphnorms.data.graphset import GraphSet
+from graphnorms.data.packed_folder import INDEX
 from graphnorms.data.readers.embedded import embedded_names, read_embedded
 from graphnorms.data.readers.file_kind import ACCEPTED, NO_DATA, what_it_seems
 from graphnorms.data.readers.kinds import folder_kind, kind_of
@@ -25,7 +26,8 @@ from graphnorms.errors import DatasetError, one_line, unknown_name
 from graphnorms.user_code import ExitError, find, is_spec, no_exit
 
 _FOLDERS = (
-    "NAME_A.txt and others (TU format), raw/edge.csv.gz (OGB), nodes.csv and edges.csv, or .graphml"
+    "NAME_A.txt and others (TU format), raw/edge.csv.gz (OGB), nodes.csv and edges.csv, .graphml, "
+    f"or {INDEX} (a packed set)"
 )
 
 
@@ -46,8 +48,9 @@ def load_dataset(
             - the name of an embedded set, case-insensitive (`embedded_names()`), even if a folder
               has that name: write `./MUTAG` for the folder;
             - `pyg:Class/name`, a data set of PyG, see `read_pyg_name`;
-            - a folder: in TU format (see `read_tu`), of OGB (`read_ogb`), with `nodes.csv` and
-              `edges.csv` (`read_node_table`), or of GraphML files (`read_graphml`);
+            - a folder: a packed set (see `GraphSet.open`), in TU format (`read_tu`), of OGB
+              (`read_ogb`), with `nodes.csv` and `edges.csv` (`read_node_table`), or of GraphML files
+              (`read_graphml`);
             - a file: a table of molecules (`read_molecules`), a table of nodes with the option
               `edges` (`read_node_table`), frames of atoms in extended XYZ (`read_extended_xyz`), a
               Parquet file of graphs (`read_packed`), GraphML, `.npz` (`read_npz`), or a
