@@ -92,6 +92,7 @@ class Settings:
             `graphnorms.kernels.point.ACTIVATIONS`.
         device: Where to, e.g. `"cpu"` or `"cuda:0"`.
         compiled: Whether PyG's layers compete compiled as well.
+        data: Names or paths of sets to train on in place of generated ones, for `size`.
         quick: Tiny sizes, to try the benchmark out.
 
     Raises:
@@ -106,6 +107,7 @@ class Settings:
     activations: tuple[str, ...] = ("none", "relu")
     device: str = "cpu"
     compiled: bool = True
+    data: tuple[str, ...] = ()
     quick: bool = False
 
     def __post_init__(self) -> None:

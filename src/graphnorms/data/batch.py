@@ -52,12 +52,37 @@ def form_batch(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
 
     Edge features are always gathered by tensor operations, also with the C++ extension.
     """
+    if len(graphs) == 1 and graph_ids.shape == (1,):
+        graphs.gather_table.choose(graph_ids)  # checks the id
+        return _whole(graphs)
     if graphs.files is not None:
         _, table = graphs.gather_table.choose(graph_ids)
         graphs.files.want(nodes=table[::2], edges=table[1::2])
     if graphs.y.device.type == "cpu" and extension.unavailable() is None:
         return _copied(graphs, graph_ids)
     return _gathered(graphs, graphs.gather_table.plan(graph_ids))
+
+
+def _whole(graphs: GraphSet) -> GraphBatch:
+    """Return the only graph of a set, without a copy."""
+    edges: list[Tensor] = []
+    for pair in graphs.neighbour_lists:
+        edges += pair
+    has_features = graphs.kept_edge_features is not None
+    nodes = graphs.num_nodes
+    index = torch.zeros(nodes, dtype=torch.int64, device=graphs.device)
+    return GraphBatch(
+        x=graphs.x,
+        y=graphs.y,
+        segments=Segments(graphs.ptr, None, nodes, longest=nodes, index=index),
+        adjacency=Adjacency(
+            *edges,
+            transpose_order=graphs.transpose_order if has_features else None,
+            validate=False,
+        ),
+        edge_features=graphs.edge_features,
+        atoms=graphs.atoms,
+    )
 
 
 def _copied(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
