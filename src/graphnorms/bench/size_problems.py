@@ -15,6 +15,7 @@ from graphnorms.data.readers.raw_graphs import RawGraphs
 _MEAN_DEGREE: Final = 10
 _HUBS: Final = 6.0
 _NODES_PER_GRAPH: Final = 10
+_NODES_OF_PASS: Final = 250_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,25 +52,26 @@ def problems(data: tuple[str, ...], *, quick: bool) -> Iterator[Problem]:
     """
     sets = map(load_dataset, data) if data else _generated(quick=quick)
     for graphs in sets:
-        sample = min(len(graphs), max(2, 250_000 * len(graphs) // graphs.num_nodes))
-        size = 10**3 if quick else 10**6
+        sample = min(len(graphs), max(2, _NODES_OF_PASS * len(graphs) // graphs.num_nodes))
         name = f"{graphs.name}, {len(graphs)} graphs of {graphs.num_nodes / len(graphs):.0f} nodes"
         batch = 8 if quick else 128
         yield Problem(title=name, graphs=graphs, sample=sample, batch=batch, packed=True)
-    for nodes in (size // 100, size // 10, size):
+    for nodes in (1000,) if quick else (10**4, 10**5, 10**6):
         graphs = random_graph(nodes)
         title = f"one graph, {nodes} nodes, {graphs.num_edges} edges"
         yield Problem(
             title=title, graphs=graphs, sample=1, batch=1, layers=2, sweep="nodes", value=nodes
         )
-    for number in (size // 1000, size // 100, size // 10):
+    if quick:
+        return
+    for number in (10**3, 10**4, 10**5):
         graphs = random_trees("small", number, _NODES_PER_GRAPH, power=1.0, features=8)
         title = f"{number} graphs of {_NODES_PER_GRAPH} nodes in one batch"
         yield Problem(
             title=title, graphs=graphs, sample=number, batch=number, sweep="graphs", value=number
         )
-    graphs = random_trees("wide", 8 if quick else 128, 30, power=1.0, features=8)
-    for hidden in (8, 16) if quick else (128, 256, 512, 1024):
+    graphs = random_trees("wide", 128, 30, power=1.0, features=8)
+    for hidden in (128, 256, 512, 1024):
         title = f"{hidden} channels, {len(graphs)} graphs of 30 nodes in one batch"
         yield Problem(
             title=title,
@@ -85,9 +87,11 @@ def problems(data: tuple[str, ...], *, quick: bool) -> Iterator[Problem]:
 
 def _generated(*, quick: bool) -> Iterator[GraphSet]:
     """Sets of the sizes of REDDIT-BINARY and of molhiv."""
-    share = 100 if quick else 1
-    yield random_trees("hubs", 2000 // share, 429, power=_HUBS, features=1)
-    yield random_trees("molecules", 41120 // share, 25, power=1.0, features=92)
+    if quick:
+        yield random_trees("hubs", 20, 40, power=_HUBS, features=1)
+        return
+    yield random_trees("hubs", 2000, 429, power=_HUBS, features=1)
+    yield random_trees("molecules", 41120, 25, power=1.0, features=92)
 
 
 def random_trees(

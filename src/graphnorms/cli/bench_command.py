@@ -100,9 +100,7 @@ def _command(name: str, purpose: str) -> None:
     bench.command(name, help=purpose)(command)
 
 
-def _run(
-    name: str, settings: Settings, out: Path | None, *, force: bool, as_json: bool
-) -> None:
+def _run(name: str, settings: Settings, out: Path | None, *, force: bool, as_json: bool) -> None:
     from graphnorms.bench import run
     from graphnorms.bench.machine import describe
     from graphnorms.bench.results import FOLDER, Result, require_free

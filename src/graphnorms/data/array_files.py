@@ -25,7 +25,11 @@ _PIECE: Final = 1 << 24
 """Bytes that are read, converted or written at a time."""
 
 _OF_EDGES: Final = {
-    "edge_index", "transpose_index", "transpose_order", "edge_features", "shifts"
+    "edge_index",
+    "transpose_index",
+    "transpose_order",
+    "edge_features",
+    "shifts",
 }  # the others have a row for each node, or one more
 
 _AROUND: Final = 1 << 16
@@ -210,7 +214,9 @@ class _Name:
 def without_mapped(value: Any, files: ArrayFolder) -> Any:
     """Put names in the place of mapped tensors, for a pickle; `with_mapped` inverts it."""
     names = {id(tensor): name for name, tensor in files.tensors.items()}
-    return _exchanged(value, lambda tensor: _Name(names[id(tensor)]) if id(tensor) in names else tensor)
+    return _exchanged(
+        value, lambda tensor: _Name(names[id(tensor)]) if id(tensor) in names else tensor
+    )
 
 
 def with_mapped(value: Any, files: ArrayFolder) -> Any:

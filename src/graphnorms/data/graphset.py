@@ -226,7 +226,9 @@ class GraphSet:
         """Whether all graphs are equal except for their targets, so that nothing can be learned."""
         if len(self) < 2 or self.task.level == "node" or self.atoms is not None:
             return False
-        if not (_repeats(self.ptr.diff(), len(self)) and _repeats(self.edge_bounds.diff(), len(self))):
+        if not (
+            _repeats(self.ptr.diff(), len(self)) and _repeats(self.edge_bounds.diff(), len(self))
+        ):
             return False
         x, edges = self.kept_x, self.kept_edge_features
         parts = [
@@ -309,9 +311,7 @@ class GraphSet:
         nodes, _ = plan.nodes()
         places, _ = plan.edges()
         items = nodes if self.task.level == "node" else plan.graph_ids
-        edges = [
-            gather_edges(ptr, index, nodes, places) for ptr, index in self.neighbour_lists
-        ]
+        edges = [gather_edges(ptr, index, nodes, places) for ptr, index in self.neighbour_lists]
         transpose_ptr, transpose_index = (None, None) if self.symmetric else edges[1]
         edge_features, rows = self.kept_edge_features, self.source_rows
         atoms = None if self.atoms is None else self.atoms.of(nodes, places)

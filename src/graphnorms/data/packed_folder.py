@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,6 +40,16 @@ def is_packed_folder(path: Path) -> bool:
     return (path / INDEX).is_file()
 
 
+def refuse_existing(path: Path) -> None:
+    """Refuse a name that is taken.
+
+    Raises:
+        DatasetError: There is something of that name.
+    """
+    if path.exists():
+        raise DatasetError(f"{path} exists; remove it, or give another name")
+
+
 def save_folder(graphs: GraphSet, path: str | os.PathLike[str]) -> None:
     """Write a graph set as a packed folder, see `GraphSet.save`."""
     with FolderWriter(Path(path)) as writer:
@@ -63,9 +72,7 @@ def open_folder(
         bounds = files.tensors["edge_bounds"]
         check_offsets("edge_bounds", bounds, len(graphs), "graphs", graphs.num_edges, "edges")
         if about.columns is not None and about.columns.width != graphs.num_features:
-            raise ValueError(
-                f"x has {graphs.num_features} columns, expected {about.columns.width}"
-            )
+            raise ValueError(f"x has {graphs.num_features} columns, expected {about.columns.width}")
     except (KeyError, ValueError) as error:
         missing = f"no array {error}" if isinstance(error, KeyError) else str(error)
         raise DatasetError(f"{folder}: {missing}; pack the set again") from None
@@ -148,8 +155,7 @@ class FolderWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        if path.exists():
-            raise DatasetError(f"{path} exists; remove it, or give another name")
+        refuse_existing(path)
         self.path = path
         self.temporary = path.with_name(f".{path.name}.{os.getpid()}")
         self.graphs = self.nodes = self.edges = 0
@@ -269,9 +275,7 @@ def _read_index(folder: Path) -> Mapping[str, Any]:
     return index
 
 
-def _assembled(
-    tensors: Mapping[str, Tensor], about: About, files: ArrayFolder | None
-) -> GraphSet:
+def _assembled(tensors: Mapping[str, Tensor], about: About, files: ArrayFolder | None) -> GraphSet:
     """Make the set of its arrays, without a check of any."""
     atoms = None
     if about.cutoff is not None:

@@ -338,9 +338,7 @@ def _masks(
     return np.concatenate(parts)
 
 
-def _stack(
-    name: str, attribute: str, rows: list[Tensor | None], first: int
-) -> NDArray[Any] | None:
+def _stack(name: str, attribute: str, rows: list[Tensor | None], first: int) -> NDArray[Any] | None:
     """Return the concatenated features of all graphs, or None if no graph has any."""
     width = None if rows[0] is None else rows[0].shape[1]
     for position, values in enumerate(rows, first):

@@ -211,9 +211,7 @@ class RawGraphs:
             validate=False,
         )
 
-    def items(
-        self, reading: Reading, notes: list[str]
-    ) -> tuple[Tensor, Task, Tensor | None, str]:
+    def items(self, reading: Reading, notes: list[str]) -> tuple[Tensor, Task, Tensor | None, str]:
         """Return the targets, the task, the split if there is one, and its name.
 
         Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Unpack
 
@@ -167,9 +167,7 @@ class _Found:
 
     def store(self, items: Sequence[Any], folder: Path) -> Path:
         """Note what some graphs have, and write them to a file."""
-        raw = raw_of_pyg(
-            self._name, items, self._reading, masked=self._masked, first=self._stored
-        )
+        raw = raw_of_pyg(self._name, items, self._reading, masked=self._masked, first=self._stored)
         self._stored += len(items)
         raw = raw.with_numbers(self._reading)
         where = f"{self._name}, graph {raw.first}"
@@ -291,9 +289,7 @@ class _Values:
         self._width: int | None = None
         self._values: list[set[Any]] = []
 
-    def add(
-        self, labels: Labels | None, attributes: Attributes | None, where: str
-    ) -> None:
+    def add(self, labels: Labels | None, attributes: Attributes | None, where: str) -> None:
         """Note the features of one part.
 
         Raises:
