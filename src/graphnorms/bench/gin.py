@@ -103,7 +103,7 @@ class PygGIN(nn.Module):
 
 
 def as_pyg_data(graphs: GraphSet) -> list[Any]:
-    """Return a graph set as a list of PyG's `Data`, one object per graph, with memory of its own."""
+    """Return a graph set as a list of PyG's `Data` with memory of their own, one per graph."""
     data = pyg_layers.load("data").Data
     node_bounds = graphs.ptr.tolist()
     target = torch.repeat_interleave(graphs.edge_ptr.diff())  # (edges,), in the whole set

@@ -149,7 +149,7 @@ def _pyg_model(graphs: GraphSet, given: dict[str, Any]) -> PygGIN:
 
 
 def _loss(outputs: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of classes, or the logistic loss of a question; missing answers are left out."""
+    """Cross-entropy of classes, or the logistic loss of answers, without those that are missing."""
     if not y.is_floating_point():
         return F.cross_entropy(outputs, y.view(-1))
     known = ~y.isnan()

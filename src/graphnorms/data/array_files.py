@@ -121,7 +121,8 @@ class ArrayFolder:
     def __init__(
         self, folder: Path, stored: Mapping[str, Mapping[str, Any]], loaded: Sequence[str] = ()
     ) -> None:
-        self.folder, self.stored, self.loaded = folder, stored, tuple(loaded)
+        # A process that opens it again may have another working directory.
+        self.folder, self.stored, self.loaded = folder.absolute(), stored, tuple(loaded)
         self.tensors: dict[str, Tensor] = {}
         self._maps: dict[str, _Map] = {}
         self._used = 0

@@ -55,9 +55,6 @@ def form_batch(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
     if len(graphs) == 1 and graph_ids.shape == (1,):
         graphs.gather_table.choose(graph_ids)  # checks the id
         return _whole(graphs)
-    if graphs.files is not None:
-        _, table = graphs.gather_table.choose(graph_ids)
-        graphs.files.want(nodes=table[::2], edges=table[1::2])
     if graphs.y.device.type == "cpu" and extension.unavailable() is None:
         return _copied(graphs, graph_ids)
     return _gathered(graphs, graphs.gather_table.plan(graph_ids))
@@ -87,6 +84,8 @@ def _whole(graphs: GraphSet) -> GraphBatch:
 
 def _copied(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
     ids, table = graphs.gather_table.choose(graph_ids)
+    if graphs.files is not None:
+        graphs.files.want(nodes=table[::2], edges=table[1::2])
     x = graphs.kept_x
     made = gather.gather(
         table,
@@ -112,6 +111,9 @@ def _copied(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
 
 
 def _gathered(graphs: GraphSet, plan: GatherPlan) -> GraphBatch:
+    if graphs.files is not None:
+        first = plan.shift + plan.offsets[:, :-1]
+        graphs.files.want(*torch.stack((first, plan.counts), 1))
     nodes, graph_of_node = plan.nodes()
     places, graph_of_edge = plan.edges()
     first = plan.ptr.index_select(0, graph_of_edge)  # (edges,), the graph's first node

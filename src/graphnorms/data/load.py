@@ -50,8 +50,8 @@ def load_dataset(
               has that name: write `./MUTAG` for the folder;
             - `pyg:Class/name`, a data set of PyG, see `read_pyg_name`;
             - a folder: a packed set (see `GraphSet.open`), in TU format (`read_tu`), of OGB
-              (`read_ogb`), with `nodes.csv` and `edges.csv` (`read_node_table`), or of GraphML files
-              (`read_graphml`);
+              (`read_ogb`), with `nodes.csv` and `edges.csv` (`read_node_table`), or of GraphML
+              files (`read_graphml`);
             - a file: a table of molecules (`read_molecules`), a table of nodes with the option
               `edges` (`read_node_table`), frames of atoms in extended XYZ (`read_extended_xyz`), a
               Parquet file of graphs (`read_packed`), GraphML, `.npz` (`read_npz`), or a

@@ -34,6 +34,13 @@ _OF_GRAPHS: Final = ("ptr", "edge_bounds", "y", "split", "source_rows")
 
 _OF_ATOMS: Final = ("z", "pos", "forces", "shifts")
 
+_ARRAYS: Final = {
+    *_OF_GRAPHS,
+    *_OF_ATOMS,
+    *("x", "edge_ptr", "edge_index", "transpose_ptr", "transpose_index"),
+    *("edge_features", "transpose_order"),
+}
+
 
 def is_packed_folder(path: Path) -> bool:
     """Whether a folder holds a packed set."""
@@ -262,8 +269,11 @@ def _read_index(folder: Path) -> Mapping[str, Any]:
         if index["format"] != FORMAT:
             raise DatasetError(f"{path}: of format {index['format']}, expected {FORMAT}")
         About.read(index)
-        if not isinstance(index["fingerprint"], str) or not isinstance(index["arrays"], dict):
+        if not isinstance(index["fingerprint"], str) or not index["arrays"].keys() <= _ARRAYS:
             raise TypeError
+        for stored in index["arrays"].values():
+            if stored.keys() != {"dtype", "shape"}:
+                raise TypeError
     except OSError as error:
         raise DatasetError(
             f"{folder}: no packed set, for {INDEX} cannot be read: {error.strerror or error}"

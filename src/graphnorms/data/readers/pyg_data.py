@@ -296,8 +296,9 @@ def _targets(
         fits = max(of_graph, of_nodes, key=sum)
         at = fits.index(False)
         raise DatasetError(
-            f"{name}, graph {at + first}: y is of shape {tuple(targets[at].shape)}, expected one number "
-            f"or (1, targets) for the graph, or {sizes[at]} rows for its nodes, as in all graphs"
+            f"{name}, graph {at + first}: y is of shape {tuple(targets[at].shape)}, expected one "
+            f"number or (1, targets) for the graph, or {sizes[at]} rows for its nodes, as in all "
+            "graphs"
         )
     if level == "graph":
         targets = [y.reshape(1, -1) for y in targets]
