@@ -68,7 +68,13 @@ def problems(data: tuple[str, ...], *, quick: bool) -> Iterator[Problem]:
         graphs = random_trees("small", number, _NODES_PER_GRAPH, power=1.0, features=8)
         title = f"{number} graphs of {_NODES_PER_GRAPH} nodes in one batch"
         yield Problem(
-            title=title, graphs=graphs, sample=number, batch=number, sweep="graphs", value=number
+            title=title,
+            graphs=graphs,
+            sample=number,
+            batch=number,
+            layers=2,
+            sweep="graphs",
+            value=number,
         )
     graphs = random_trees("wide", 128, 30, power=1.0, features=8)
     for hidden in (128, 256, 512, 1024):

@@ -167,7 +167,7 @@ _command("hook", "Time a step of PyG's GIN with replaced norms: the cost of find
 @bench.command()
 def size(
     threads: Threads = "1",
-    rounds: Rounds = 3,
+    rounds: Rounds = 2,
     data: Annotated[
         str,
         typer.Option(
