@@ -18,6 +18,11 @@ from torch import Tensor
 from graphnorms.data.integer_arrays import Integers
 from graphnorms.errors import DatasetError
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 MOST_RESIDENT: Final = 1 << 28
 """Bytes of mapped files that may be in memory at a time, estimated from above."""
 
@@ -34,6 +39,9 @@ _OF_EDGES: Final = {
 
 _AROUND: Final = 1 << 16
 """Bytes around one that is read that Linux maps with it, if it has them in memory."""
+
+_STAYS_COLD: Final = 64
+"""Minibatches for which the system is asked for pages after one that waited for the disk."""
 
 
 def pieces(rows: Tensor) -> Iterator[Tensor]:
@@ -125,11 +133,16 @@ class ArrayFolder:
         self.folder, self.stored, self.loaded = folder.absolute(), stored, tuple(loaded)
         self.tensors: dict[str, Tensor] = {}
         self._maps: dict[str, _Map] = {}
-        self._used = 0
+        self._used = 0  # bytes that may be resident
+        self._cold = 0  # minibatches for which the system is still asked for pages
+        self._faults = _disk_faults()
+        self._before = _file_bytes() or 0
         for name, expected in stored.items():
             array = _mapped(folder / f"{name}.npy", expected)
             if name in loaded:
-                self.tensors[name] = torch.from_numpy(np.array(array))
+                del array  # and with it the map, whose pages would count twice
+                path = folder / f"{name}.npy"
+                self.tensors[name] = torch.from_numpy(np.load(path, allow_pickle=False))
                 continue
             self.tensors[name] = torch.from_numpy(array)
             if isinstance(array.base, mmap.mmap):
@@ -148,8 +161,9 @@ class ArrayFolder:
     def want(self, nodes: Tensor, edges: Tensor) -> None:
         """Say what will be read, before it is.
 
-        The system is asked for the pages in ascending order, all at once; and those read before are
-        released when they are many. A set that is small in all is left alone.
+        Pages read before are released when they are many. While pages come from the disk, the
+        system is asked for all of them at once, in ascending order; in its cache they need no such
+        calls. A set that is small in all is left alone.
 
         Args:
             nodes, edges: First row and number of rows of each graph, `(2, graphs)` int64.
@@ -157,16 +171,36 @@ class ArrayFolder:
         if self._is_small:
             return
         if self._used > MOST_RESIDENT:
-            self.release()
+            now = _file_bytes()
+            self._used = self._used if now is None else now - self._before
+            if self._used > MOST_RESIDENT // 2:
+                self.release()
+        faults = _disk_faults()
+        self._cold = _STAYS_COLD if faults > self._faults else max(0, self._cold - 1)
+        self._faults = faults
         runs = {of_edges: _ascending(edges if of_edges else nodes) for of_edges in (False, True)}
         for name, each in self._maps.items():
             begin, end = runs[name in _OF_EDGES]
             self._used += int((end - begin).sum()) * each.row + len(begin) * _AROUND
-            if hasattr(mmap, "MADV_WILLNEED"):
+            if self._cold and hasattr(mmap, "MADV_WILLNEED"):
                 each.ask(begin, end)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ArrayFolder, (self.folder, self.stored, self.loaded)
+
+
+def _disk_faults() -> int:
+    """Count the pages that this process has waited for the disk to read; 0 if unknown."""
+    return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+
+
+def _file_bytes() -> int | None:
+    """Return the resident bytes of files mapped by this process; None if the system is silent."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[2]) * mmap.PAGESIZE
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,10 @@ def test_without_the_extension(
     equal(molecules, GraphSet.open(tmp_path / "set"))
 
 
-def test_pages_are_released(tmp_path: Path, mutag: GraphSet) -> None:
+def test_pages_are_released(
+    tmp_path: Path, mutag: GraphSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(array_files, "_file_bytes", lambda: None)
     mutag.save(tmp_path / "set")
     packed = GraphSet.open(tmp_path / "set")
     assert packed.files is not None
@@ -120,6 +123,26 @@ def test_pages_are_released(tmp_path: Path, mutag: GraphSet) -> None:
     for ids in torch.arange(len(mutag)).split(10):
         packed.batch(ids)
     assert len(released) == 18  # before each batch but the first
+
+
+def test_pages_are_asked_for_while_the_disk_is_read(
+    tmp_path: Path, mutag: GraphSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults, asked = iter([0, 0, 3, 3, 3]), []
+    monkeypatch.setattr(array_files, "_disk_faults", lambda: next(faults))
+    monkeypatch.setattr(array_files, "_STAYS_COLD", 2)
+    monkeypatch.setattr(array_files._Map, "ask", lambda *runs: asked.append(runs[1:]))
+    mutag.save(tmp_path / "set")
+    faults = iter([0, 0, 3, 3, 3])
+    packed = GraphSet.open(tmp_path / "set")
+    counts = []
+    for _ in range(4):
+        packed.batch(torch.tensor([9, 3, 70]))
+        counts.append(len(asked))
+    assert counts == [0, 3, 6, 6]  # x, edge_ptr and edge_index, for two minibatches
+    begin, end = asked[0]
+    assert begin.tolist() == mutag.ptr[[3, 9, 70]].tolist()
+    assert end.tolist() == mutag.ptr[[4, 10, 71]].tolist()
 
 
 def test_one_graph_is_not_copied(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ class RawGraphs:
             notes=(*self.notes, f"{share} left out, for they have no nodes"),
         )
 
-    def _packed(self, reading: Reading, counted: Counter[EdgeNote] | None) -> GraphSet:
+    def _packed(self, reading: Reading, counted: Counter[EdgeNote] | None = None) -> GraphSet:
         first = np.repeat(self.ptr[:-1], np.diff(self.ptr))  # (nodes,), the graph's first node
         notes = [*self.notes]
         edge_columns, edge_features = self._edge_features(reading)
