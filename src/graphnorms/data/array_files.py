@@ -145,9 +145,9 @@ class ArrayFolder:
                 self.tensors[name] = torch.from_numpy(np.load(path, allow_pickle=False))
                 continue
             self.tensors[name] = torch.from_numpy(array)
-            if isinstance(array.base, mmap.mmap):
-                row = array.nbytes // len(array)
-                self._maps[name] = _Map(array.base, array.offset, row)
+            pages: Any = array.base
+            if isinstance(pages, mmap.mmap):
+                self._maps[name] = _Map(pages, array.offset, array.nbytes // len(array))
         mapped = sum(self.tensors[name].nbytes for name in self._maps)
         self._is_small = mapped <= MOST_RESIDENT
 
