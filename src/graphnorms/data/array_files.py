@@ -145,9 +145,9 @@ class ArrayFolder:
                 self.tensors[name] = torch.from_numpy(np.load(path, allow_pickle=False))
                 continue
             self.tensors[name] = torch.from_numpy(array)
-            pages: Any = array.base
-            if isinstance(pages, mmap.mmap):
-                self._maps[name] = _Map(pages, array.offset, array.nbytes // len(array))
+            file: Any = array  # a memmap, unless there are no rows
+            if isinstance(file.base, mmap.mmap):
+                self._maps[name] = _Map(file.base, file.offset, array.nbytes // len(array))
         mapped = sum(self.tensors[name].nbytes for name in self._maps)
         self._is_small = mapped <= MOST_RESIDENT
 
