@@ -234,10 +234,10 @@ class FolderWriter:
             "fingerprint": fingerprint_of(graphs),
             "arrays": stored,
         }
-        with (self.temporary / INDEX).open("w", encoding="utf-8") as file:
-            json.dump(index, file, indent=1, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
+        with (self.temporary / INDEX).open("w", encoding="utf-8") as text:
+            json.dump(index, text, indent=1, allow_nan=False)
+            text.flush()
+            os.fsync(text.fileno())
         sync_folder(self.temporary)
         os.rename(self.temporary, self.path)
         sync_folder(self.path.parent)

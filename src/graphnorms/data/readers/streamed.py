@@ -88,7 +88,8 @@ def pack(
             given = torch.as_tensor(split).cpu().numpy()
             whole = replace(whole, split=found.of_kept(whole, given))
         whole = replace(whole, notes=found.notes(graphs, metric)).checked(reading)
-        targets, task, parts, split_name = whole.items(reading, remarks := [])
+        remarks: list[str] = []
+        targets, task, parts, split_name = whole.items(reading, remarks)
         columns, edge_columns, words = found.columns()
         encoding = Encoding(nodes=columns, edges=edge_columns, task=task)
         encoded = replace(reading, encoding=encoding, split_by="", split_file="")
