@@ -7,7 +7,7 @@ from torch import Tensor
 
 from graphnorms.index_checks import INTEGERS, check_offsets
 from graphnorms.offsets import offsets_in
-from graphnorms.tracing import assert_async, is_traced, is_watched
+from graphnorms.tracing import assert_async, is_plain, is_traced, is_watched
 
 
 class Adjacency:
@@ -113,34 +113,34 @@ class Adjacency:
             raise ValueError(f"num_nodes is {num_nodes}, expected 0 or more")
         edge_index = edge_index.long()
         source, target = edge_index  # (edges,) each
-        by_target, order = torch.sort(target, stable=True)
-        by_source, transpose_order = torch.sort(source, stable=True)
-        forward = _sorted_keys(target, source, num_nodes)
-        backward = _sorted_keys(source, target, num_nodes)
         differs = unsorted = True  # assumed in a traced graph
         if is_traced():
             inside = ((edge_index >= 0) & (edge_index < num_nodes)).all()
             assert_async(inside, f"edge_index holds an id outside 0 … {num_nodes} - 1")
         elif source.shape[0]:
-            moved = order != torch.arange(order.shape[0], device=order.device)
+            moved = (target.diff() < 0).any()
+            forward = _sorted_keys(target, source, num_nodes)
+            backward = _sorted_keys(source, target, num_nodes)
             # A single synchronization for all four values.
             low, high, differs, unsorted = torch.stack(
-                (edge_index.min(), edge_index.max(), (forward != backward).any(), moved.any())
+                (edge_index.min(), edge_index.max(), (forward != backward).any(), moved)
             ).tolist()
+            del forward, backward
             _check_ids("edge_index", low, high, num_nodes)
         else:
             differs = unsorted = False
+        by_target, order = _stable_sort(target) if unsorted else (target, None)
         ptr = offsets_in(by_target, num_nodes)
-        index = source[order]
-        numbers = order if unsorted else None
+        index = source.clone() if order is None else source[order]
         if not differs:
-            return cls(ptr, index, order=numbers, validate=False)
+            return cls(ptr, index, order=order, validate=False)
+        by_source, transpose_order = _stable_sort(source)
         return cls(
             ptr,
             index,
             offsets_in(by_source, num_nodes),
             target[transpose_order],
-            order=numbers,
+            order=order,
             transpose_order=transpose_order,
             validate=False,
         )
@@ -309,4 +309,26 @@ def _rows(ptr: Tensor, num_edges: int) -> Tensor:
 
 def _sorted_keys(row: Tensor, column: Tensor, num_nodes: int) -> Tensor:
     """Encode edges as sorted numbers, which are equal for two lists of the same edges."""
-    return torch.sort(row * num_nodes + column)[0]
+    return _sort(row * num_nodes + column)
+
+
+def _stable_sort(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort ids from 0, equal ones in their order; return them and the order."""
+    bits = ids.shape[0].bit_length()
+    if not _sorts_by_numpy(ids) or int(ids.max()).bit_length() + bits > 63:
+        return torch.sort(ids, stable=True)
+    # Ids and positions as one number each: distinct ones have one order.
+    keys = _sort((ids << bits) + torch.arange(ids.shape[0]))
+    return keys >> bits, keys & ((1 << bits) - 1)
+
+
+def _sort(keys: Tensor) -> Tensor:
+    """Sort fresh numbers, which may be overwritten."""
+    if not _sorts_by_numpy(keys):
+        return torch.sort(keys)[0]
+    keys.numpy().sort()  # vectorized, and without the order that torch returns as well
+    return keys
+
+
+def _sorts_by_numpy(keys: Tensor) -> bool:
+    return keys.is_cpu and keys.shape[0] > 0 and is_plain(keys)

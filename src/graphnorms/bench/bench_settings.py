@@ -92,6 +92,7 @@ class Settings:
             `graphnorms.kernels.point.ACTIVATIONS`.
         device: Where to, e.g. `"cpu"` or `"cuda:0"`.
         compiled: Whether PyG's layers compete compiled as well.
+        data: Names or paths of sets to train on in place of generated ones, for `size`.
         quick: Tiny sizes, to try the benchmark out.
         beside: The Python of another installation of graphnorms, which is timed in the same turns.
 
@@ -107,6 +108,7 @@ class Settings:
     activations: tuple[str, ...] = ("none", "relu")
     device: str = "cpu"
     compiled: bool = True
+    data: tuple[str, ...] = ()
     quick: bool = False
     beside: str = ""
 

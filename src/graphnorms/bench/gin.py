@@ -38,12 +38,21 @@ class PygGIN(nn.Module):
 
     Args:
         widths: Features of a node, then channels of every layer.
-        classes: Results per graph.
+        classes: Results per graph, or per node.
         block: Makes a normalization with its ReLU.
+        pooled: Whether graphs have the targets; otherwise their nodes do.
     """
 
-    def __init__(self, widths: list[int], classes: int, block: Callable[[int], Block]) -> None:
+    def __init__(
+        self,
+        widths: list[int],
+        classes: int,
+        block: Callable[[int], Block],
+        *,
+        pooled: bool = True,
+    ) -> None:
         super().__init__()
+        self.pooled = pooled
         layers = pyg_layers.load()
         self.pool = layers.global_add_pool
         self.convolutions = nn.ModuleList()
@@ -58,13 +67,18 @@ class PygGIN(nn.Module):
         self.head = nn.Linear(widths[-1], classes)
 
     def forward(self, data: Any) -> Tensor:
-        """Return the logits of a batch of PyG, `(graphs, classes)`."""
-        x, batch, graphs = data.x, data.batch, data.num_graphs
+        """Return the logits of a batch of PyG, `(graphs, classes)` or `(nodes, classes)`.
+
+        `Data` without a batch is one graph.
+        """
+        x, batch, graphs = data.x, getattr(data, "batch", None), getattr(data, "num_graphs", 1)
+        if batch is None:
+            batch, graphs = x.new_zeros(x.shape[0], dtype=torch.int64), 1
         parts = (self.convolutions, self.blocks, self.linears, self.blocks2)
         for convolution, block, linear, block2 in zip(*parts, strict=True):
             x = block(convolution(x, data.edge_index), batch, graphs)
             x = block2(linear(x), batch, graphs)
-        logits: Tensor = self.head(self.pool(x, batch, graphs))
+        logits: Tensor = self.head(self.pool(x, batch, graphs) if self.pooled else x)
         return logits
 
     def linear_pairs(self, model: GNN) -> list[tuple[nn.Linear, nn.Linear]]:
@@ -89,7 +103,7 @@ class PygGIN(nn.Module):
 
 
 def as_pyg_data(graphs: GraphSet) -> list[Any]:
-    """Return a graph set as a list of PyG's `Data`, one object per graph."""
+    """Return a graph set as a list of PyG's `Data` with memory of their own, one per graph."""
     data = pyg_layers.load("data").Data
     node_bounds = graphs.ptr.tolist()
     target = torch.repeat_interleave(graphs.edge_ptr.diff())  # (edges,), in the whole set
@@ -100,7 +114,6 @@ def as_pyg_data(graphs: GraphSet) -> list[Any]:
         first, last = node_bounds[graph : graph + 2]
         begin, end = edge_bounds[graph : graph + 2]
         edge_index = torch.stack((graphs.edge_index[begin:end], target[begin:end] - first))
-        items.append(
-            data(x=x[first:last].clone(), edge_index=edge_index, y=graphs.y[graph].clone())
-        )
+        y = graphs.y[first:last] if graphs.task.level == "node" else graphs.y[graph : graph + 1]
+        items.append(data(x=x[first:last].clone(), edge_index=edge_index, y=y.clone()))
     return items

@@ -27,7 +27,7 @@ class Case:
     Args:
         title: Shape, dtype, threads and so on in words.
         labels: The same as data.
-        unit: `"seconds"` or `"bytes"`.
+        unit: `"seconds"`, `"bytes"`, or `"costs"`: seconds and the bytes of a process.
         values: The quantities measured, e.g. minimum and median, by contender.
         baselines: The contenders by which the others are divided.
         elements: Entries of the features, for costs per element; 0 if that has no meaning.

@@ -16,6 +16,7 @@ from graphnorms.bench import (
     machine,
     memory_use,
     scaling_times,
+    size_times,
     trial_times,
 )
 from graphnorms.bench.bench_settings import Settings
@@ -33,6 +34,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Session], Iterator[Case]]]] = {
     "scaling": scaling_times.measure,
     "lab": trial_times.measure,
     "hook": hook_times.measure,
+    "size": size_times.measure,
 }
 
 

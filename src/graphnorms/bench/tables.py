@@ -11,6 +11,7 @@ from graphnorms.bench.results import Case, Result
 
 _MIB = 2**20
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (0.0, "µs"))
+_COSTS = ("a pass", "÷", "peak, MiB", "÷", "exponents")
 _FEW = 5  # contenders of which a summary shows each
 
 
@@ -36,7 +37,8 @@ def tables_of(result: Result) -> list[Table]:
         if "sweep" in cases[0].labels:
             tables.append(sweep_table(title, cases))
         else:
-            tables.append((bytes_table if cases[0].unit == "bytes" else times_table)(cases[0]))
+            made = {"bytes": bytes_table, "costs": costs_table}.get(cases[0].unit, times_table)
+            tables.append(made(cases[0]))
     return tables
 
 
@@ -83,6 +85,34 @@ def bytes_table(case: Case) -> Table:
     return Table(case.title, header, tuple(rows))
 
 
+def costs_table(case: Case) -> Table:
+    """Return times and peaks, divided by those of the baseline, and how they grow with the size."""
+    (baseline,) = case.baselines
+    header = ("", *_COSTS, "processor, s", "resident, MiB")
+    rows = tuple(
+        (
+            name,
+            *_costs(case, name),
+            f"{values['processor']:.3g}",
+            f"{values['resident'] / _MIB:.0f}",
+        )
+        for name, values in case.values.items()
+    )
+    return Table(f"{case.title}; ÷ {baseline}", header, rows)
+
+
+def _costs(case: Case, name: str) -> tuple[str, ...]:
+    values, (baseline,) = case.values[name], case.baselines
+    grows = [f"{values[key]:.2f}" for key in ("minimum grows", "peak grows") if key in values]
+    return (
+        _time(values["minimum"]),
+        f"{ratio(case, name, baseline, 'minimum'):.2f}",
+        f"{values['peak'] / _MIB:.0f}",
+        f"{ratio(case, name, baseline, 'peak'):.2f}",
+        " / ".join(grows) or "–",
+    )
+
+
 def sweep_table(title: str, cases: list[Case]) -> Table:
     """Return nanoseconds per element (minima), a row per point and a column per contender."""
     names = list(dict.fromkeys(name for case in cases for name in case.values))
@@ -105,6 +135,13 @@ def summary(result: Result) -> Table | None:
     """
     if any("sweep" in case.labels for case in result.cases):
         return None
+    if result.cases[0].unit == "costs":
+        rows = [
+            (case.title.partition(":")[0], name, *_costs(case, name))
+            for case in result.cases
+            for name in case.values
+        ]
+        return Table("", ("case", "", *_COSTS), tuple(rows))
     if all(len(case.values) <= _FEW for case in result.cases):
         rows = [
             (

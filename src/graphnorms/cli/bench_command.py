@@ -14,7 +14,7 @@ from graphnorms.cli import completion
 from graphnorms.cli.terminal import terminal
 
 if TYPE_CHECKING:
-    from graphnorms.bench import Result
+    from graphnorms.bench import Result, Settings
 
 _WIDTH = 160  # no column is cut on a narrow terminal
 
@@ -82,10 +82,8 @@ def _command(name: str, purpose: str) -> None:
         quick: Quick = False,
         beside: Beside = "",
     ) -> None:
-        from graphnorms.bench import Settings, run
+        from graphnorms.bench import Settings
         from graphnorms.bench.bench_settings import LARGE, Shape
-        from graphnorms.bench.machine import describe
-        from graphnorms.bench.results import FOLDER, Result, require_free
 
         own = None
         if rows is not None or channels is not None or graphs is not None:
@@ -108,16 +106,24 @@ def _command(name: str, purpose: str) -> None:
             quick=quick,
             beside=beside,
         )
-        if out is None and settings.standard:
-            empty = Result(name, "", "", describe(device), {}, ())
-            out = FOLDER / empty.path
-        if out is not None:
-            require_free(out, force=force)
-        typed = shlex.join(["graphnorms", *sys.argv[1:]])
-        result = run(name, settings, command=typed, say=_say)
-        _show(result, out, force=force, as_json=as_json)
+        _run(name, settings, out, force=force, as_json=as_json)
 
     bench.command(name, help=purpose)(command)
+
+
+def _run(name: str, settings: Settings, out: Path | None, *, force: bool, as_json: bool) -> None:
+    from graphnorms.bench import run
+    from graphnorms.bench.machine import describe
+    from graphnorms.bench.results import FOLDER, Result, require_free
+
+    if out is None and settings.standard:
+        empty = Result(name, "", "", describe(settings.device), {}, ())
+        out = FOLDER / empty.path
+    if out is not None:
+        require_free(out, force=force)
+    typed = shlex.join(["graphnorms", *sys.argv[1:]])
+    result = run(name, settings, command=typed, say=_say)
+    _show(result, out, force=force, as_json=as_json)
 
 
 def _show(result: Result, out: Path | None, *, force: bool, as_json: bool) -> None:
@@ -167,6 +173,31 @@ _command("epoch", "Time a GIN epoch against PyG's, and against its matrix produc
 _command("scaling", "Time one element as rows, channels, graphs or segment length vary.")
 _command("lab", "Time the trials of a comparison against the same written with PyG.")
 _command("hook", "Time a step of PyG's GIN with replaced norms: the cost of finding the batch.")
+
+
+@bench.command()
+def size(
+    threads: Threads = "1",
+    rounds: Rounds = 2,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Names or paths of sets, separated by commas.",
+            show_default="generated, as large as REDDIT-BINARY and molhiv",
+        ),
+    ] = "",
+    out: Out = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    quick: Quick = False,
+) -> None:
+    """Time passes over large sets and graphs against PyG's, and measure the memory of each."""
+    from graphnorms.bench import Settings
+
+    settings = Settings(
+        threads=tuple(map(int, _split(threads))), rounds=rounds, data=_split(data), quick=quick
+    )
+    _run("size", settings, out, force=force, as_json=as_json)
 
 
 @bench.command()

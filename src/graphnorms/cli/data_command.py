@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,6 +27,14 @@ def data(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the facts as JSON, and nothing else.")
     ] = False,
+    pack: Annotated[
+        Path | None,
+        typer.Option(
+            "--pack",
+            help="Write the graphs as a packed folder instead, to be read from disk.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> int:
     """Describe data and what they allow: twins, contradictions, scores of simple models.
 
@@ -35,7 +44,14 @@ def data(
     with interrupts.loading():
         from graphnorms.lab.examine import examine
         from graphnorms.lab.plan_sentences import data_lines
+        from graphnorms.lab.sources import DEFAULT_DATASET
 
+    if pack is not None:
+        from graphnorms.data.load import pack_dataset
+
+        graphs = pack_dataset(dataset or DEFAULT_DATASET, pack, **options.reading)
+        terminal().print(f"{graphs}\n{graphs.describe()}\npacked: {pack}", markup=False)
+        return 0
     found = examine(dataset, options)
     if as_json:
         print(json.dumps(found.to_dict(), indent=2, allow_nan=False))

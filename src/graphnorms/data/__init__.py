@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from graphnorms.data.readers.powerful_gnns import read_powerful_gnns
     from graphnorms.data.readers.pyg_data import from_pyg
     from graphnorms.data.readers.read_options import Reading, ReadOptions
+    from graphnorms.data.readers.streamed import pack
     from graphnorms.data.readers.tu import read_tu
     from graphnorms.data.scaffolds import ScaffoldSplit
     from graphnorms.data.split_files import read_split_file
@@ -48,6 +49,7 @@ __all__ = [
     "from_networkx",
     "from_pyg",
     "load_dataset",
+    "pack",
     "random_graphs",
     "read_npz",
     "read_powerful_gnns",
@@ -76,6 +78,7 @@ _MODULES = (
     "readers.powerful_gnns",
     "readers.pyg_data",
     "readers.read_options",
+    "readers.streamed",
     "readers.tu",
     "scaffolds",
     "split_files",

@@ -52,13 +52,40 @@ def form_batch(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
 
     Edge features are always gathered by tensor operations, also with the C++ extension.
     """
+    if len(graphs) == 1 and graph_ids.shape == (1,):
+        graphs.gather_table.choose(graph_ids)  # checks the id
+        return _whole(graphs)
     if graphs.y.device.type == "cpu" and extension.unavailable() is None:
         return _copied(graphs, graph_ids)
     return _gathered(graphs, graphs.gather_table.plan(graph_ids))
 
 
+def _whole(graphs: GraphSet) -> GraphBatch:
+    """Return the only graph of a set, without a copy."""
+    edges: list[Tensor] = []
+    for pair in graphs.neighbour_lists:
+        edges += pair
+    has_features = graphs.kept_edge_features is not None
+    nodes = graphs.num_nodes
+    index = torch.zeros(nodes, dtype=torch.int64, device=graphs.device)
+    return GraphBatch(
+        x=graphs.x,
+        y=graphs.y,
+        segments=Segments(graphs.ptr, None, nodes, longest=nodes, index=index),
+        adjacency=Adjacency(
+            *edges,
+            transpose_order=graphs.transpose_order if has_features else None,
+            validate=False,
+        ),
+        edge_features=graphs.edge_features,
+        atoms=graphs.atoms,
+    )
+
+
 def _copied(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
     ids, table = graphs.gather_table.choose(graph_ids)
+    if graphs.files is not None:
+        graphs.files.want(nodes=table[::2], edges=table[1::2])
     x = graphs.kept_x
     made = gather.gather(
         table,
@@ -84,12 +111,15 @@ def _copied(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
 
 
 def _gathered(graphs: GraphSet, plan: GatherPlan) -> GraphBatch:
+    if graphs.files is not None:
+        first = plan.shift + plan.offsets[:, :-1]
+        graphs.files.want(*torch.stack((first, plan.counts), 1))
     nodes, graph_of_node = plan.nodes()
     places, graph_of_edge = plan.edges()
     first = plan.ptr.index_select(0, graph_of_edge)  # (edges,), the graph's first node
     edges: list[Tensor] = []
-    for degree, index in graphs.neighbour_lists:
-        ptr, neighbours = gather_edges(degree, index, nodes, places)
+    for offsets, index in graphs.neighbour_lists:
+        ptr, neighbours = gather_edges(offsets, index, nodes, places)
         edges += [ptr, neighbours.add_(first)]
     moved = None
     if graphs.kept_edge_features is not None:
@@ -192,12 +222,11 @@ class GatherTable:
     synchronization. Ids on the GPU cost one synchronization, for the number of nodes and edges.
 
     Args:
-        ptr: Offsets of the graphs' nodes, `(graphs + 1,)`.
-        edge_ptr: Offsets of the nodes' edges, `(nodes + 1,)`.
+        ptr, edge_bounds: Offsets of the graphs' nodes and edges, `(graphs + 1,)`.
     """
 
-    def __init__(self, ptr: Tensor, edge_ptr: Tensor) -> None:
-        bounds = torch.stack((ptr, edge_ptr[ptr]))  # (2, graphs + 1)
+    def __init__(self, ptr: Tensor, edge_bounds: Tensor) -> None:
+        bounds = torch.stack((ptr, edge_bounds))  # (2, graphs + 1)
         # First node, first edge, number of nodes, number of edges: (4, graphs).
         self._table = torch.cat((bounds[:, :-1], bounds.diff(dim=1)))
         self._host_table = self._table.cpu()
@@ -263,13 +292,14 @@ def dense(x: Tensor | OneHot) -> Tensor:
 
 
 def gather_edges(
-    degree: Tensor, index: Tensor, nodes: Tensor, places: Tensor
+    ptr: Tensor, index: Tensor, nodes: Tensor, places: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Gather the CSR pair of some nodes with unchanged ids: `(nodes + 1,)` and `(edges,)`.
 
     `places` also applies to the transpose: the edges of a graph begin at the same position in both.
     """
-    return offsets_of(degree.index_select(0, nodes)), index.index_select(0, places)
+    degree = ptr.index_select(0, nodes + 1) - ptr.index_select(0, nodes)
+    return offsets_of(degree), index.index_select(0, places)
 
 
 def send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:

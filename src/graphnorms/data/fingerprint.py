@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from graphnorms.data.array_files import pieces
 from graphnorms.data.onehot import OneHot
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ def fingerprint_of(graphs: GraphSet) -> str:
     task = graphs.task
     usual = task.kind == "classification" and task.level == "graph"
     start = str(task.outputs) if usual else f"{task.level} {task.kind} {task.outputs}"
-    digest = hashlib.sha256(start.encode())
+    digest = _Digest(graphs)
+    digest.update(start.encode())
     _add_features(digest, ";", graphs.kept_x)
     tensors = [graphs.ptr, graphs.edge_ptr, graphs.edge_index, graphs.y]
     if not graphs.symmetric:
@@ -37,17 +39,34 @@ def fingerprint_of(graphs: GraphSet) -> str:
     return digest.hexdigest()[:16]
 
 
-def _add_features(digest: Any, mark: str, features: Tensor | OneHot) -> None:
+class _Digest:
+    """The hash of what was added; mapped pages are released on the way."""
+
+    def __init__(self, graphs: GraphSet) -> None:
+        self._hash = hashlib.sha256()
+        self._release = graphs.release
+        self.hexdigest = self._hash.hexdigest
+
+    def update(self, data: bytes) -> None:
+        self._hash.update(data)
+
+    def add(self, rows: Tensor) -> None:
+        for part in pieces(rows):
+            self._hash.update(_little_endian(part).data)
+            self._release()
+
+
+def _add_features(digest: _Digest, mark: str, features: Tensor | OneHot) -> None:
     digest.update(f"{mark}<f4{tuple(features.shape)}".encode())
     # Hash one-hot features in chunks, so that the dense matrix never exists as a whole.
     for part in features.chunks() if isinstance(features, OneHot) else (features,):
-        digest.update(_little_endian(part).data)
+        digest.add(part)
 
 
-def _add(digest: Any, mark: str, tensor: Tensor) -> None:
-    array = _little_endian(tensor)
-    digest.update(f"{mark}{array.dtype.str}{array.shape}".encode())
-    digest.update(array.data)
+def _add(digest: _Digest, mark: str, tensor: Tensor) -> None:
+    dtype = _little_endian(tensor[:0]).dtype.str
+    digest.update(f"{mark}{dtype}{tuple(tensor.shape)}".encode())
+    digest.add(tensor)
 
 
 def _little_endian(tensor: Tensor) -> np.ndarray[Any, Any]:

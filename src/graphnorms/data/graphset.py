@@ -6,12 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
+from graphnorms.data.array_files import ArrayFolder, with_mapped, without_mapped
 from graphnorms.data.atoms import Atoms
 from graphnorms.data.batch import GatherTable, GraphBatch, dense, form_batch, gather_edges
 from graphnorms.data.describe import describe
@@ -22,6 +23,10 @@ from graphnorms.data.onehot import OneHot
 from graphnorms.data.tasks import Task, targets_on
 from graphnorms.data.text_format import count
 from graphnorms.data.twins import Twins, find_twins
+
+_EDGES: Final = ("ptr", "edge_ptr", "edge_index", "transpose_ptr", "transpose_index")
+_OF_EDGES: Final = ("edge_bounds", "gather_table", "transpose_order")
+"""Derived values that depend on the edges alone."""
 
 
 class GraphSet:
@@ -35,6 +40,9 @@ class GraphSet:
     `(transpose_ptr, transpose_index)` are the same edges by source, and the same tensors if every
     graph is symmetric. Graphs without edges and without nodes are allowed. Do not modify a graph
     set: derived values such as its fingerprint are cached.
+
+    A set larger than memory is kept in a packed folder: `save` writes it, `open` reads it through
+    mapped files.
 
     One-hot features are stored as `OneHot` and made dense per minibatch: they take a byte or two
     per node and label, where dense features take 4 bytes per node and feature. Readers encode
@@ -65,6 +73,7 @@ class GraphSet:
         source_rows: Row of each graph in its file, `(graphs,)`, if rows were left out.
         notes: Remarks for the user on how the set was made.
         atoms: The nodes as atoms in space, with the forces on them, for the task `"forces"`.
+        files: The mapped files of a packed folder that hold the tensors, if any.
         transpose_ptr, transpose_index: The same edges by source; omit both for symmetric graphs.
         validate: Whether to check the contents of the tensors, including symmetry.
 
@@ -94,6 +103,7 @@ class GraphSet:
         transpose_index: Tensor | None = None,
         notes: Sequence[str] = (),
         atoms: Atoms | None = None,
+        files: ArrayFolder | None = None,
         validate: bool = True,
     ) -> None:
         if (transpose_ptr is None) != (transpose_index is None):
@@ -120,6 +130,7 @@ class GraphSet:
         self.source_rows = source_rows
         self.notes = tuple(notes)
         self.atoms = atoms
+        self.files = files
         if validate:
             check_graph_set(self)
 
@@ -215,9 +226,12 @@ class GraphSet:
         """Whether all graphs are equal except for their targets, so that nothing can be learned."""
         if len(self) < 2 or self.task.level == "node" or self.atoms is not None:
             return False
+        if not (
+            _repeats(self.ptr.diff(), len(self)) and _repeats(self.edge_bounds.diff(), len(self))
+        ):
+            return False
         x, edges = self.kept_x, self.kept_edge_features
         parts = [
-            self.ptr.diff(),
             self.edge_ptr.diff(),
             self.edge_index,
             x.columns if isinstance(x, OneHot) else x,
@@ -269,7 +283,7 @@ class GraphSet:
             for name, value in self._arguments().items()
             if isinstance(value, Tensor | OneHot | Atoms) and name != "y"
         }
-        return self._with(**moved, y=targets_on(x.device, self.y))
+        return self._with(**moved, y=targets_on(x.device, self.y), files=None)
 
     def with_targets(
         self, y: Tensor, task: Task | None = None, forces: Tensor | None = None
@@ -297,13 +311,11 @@ class GraphSet:
         nodes, _ = plan.nodes()
         places, _ = plan.edges()
         items = nodes if self.task.level == "node" else plan.graph_ids
-        edges = [
-            gather_edges(degree, index, nodes, places) for degree, index in self.neighbour_lists
-        ]
+        edges = [gather_edges(ptr, index, nodes, places) for ptr, index in self.neighbour_lists]
         transpose_ptr, transpose_index = (None, None) if self.symmetric else edges[1]
         edge_features, rows = self.kept_edge_features, self.source_rows
         atoms = None if self.atoms is None else self.atoms.of(nodes, places)
-        return self._with(
+        chosen = self._with(
             x=self.kept_x.index_select(0, nodes),
             ptr=plan.ptr,
             edge_ptr=edges[0][0],
@@ -315,7 +327,10 @@ class GraphSet:
             split=None if self.split is None else self.split.index_select(0, items),
             source_rows=None if rows is None else rows.index_select(0, plan.graph_ids),
             atoms=atoms,
+            files=None,
         )
+        self.release()
+        return chosen
 
     def node_ids(self, graph_ids: Tensor | Sequence[int]) -> Tensor:
         """Return the ids of the nodes in the rows of `batch(graph_ids)`, `(nodes,)` int64.
@@ -343,6 +358,56 @@ class GraphSet:
         """
         return form_batch(self, graph_ids)
 
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], *, mapped: bool = True, verify: bool = False
+    ) -> GraphSet:
+        """Open a packed folder, which may be larger than memory.
+
+        Nodes and edges are read from mapped files as minibatches ask for them; what has been read
+        is given back from time to time, so that a process holds a bounded part of the files
+        (`graphnorms.data.array_files.MOST_RESIDENT`). Targets, splits and four numbers per graph
+        are held.
+
+        The names, dtypes, shapes and sizes of all files are checked, whether they fit one another,
+        the offsets of the graphs, the targets and the split; edges and features are not read, and
+        the fingerprint is that of the index.
+
+        Args:
+            path: The folder.
+            mapped: Whether to map the files; otherwise they are read whole.
+            verify: Whether to read all arrays once and compare their fingerprint.
+
+        Raises:
+            DatasetError: It is not such a folder, or a file is missing, cut off or inconsistent
+                with the others; with `verify` also if the content was changed.
+        """
+        from graphnorms.data.packed_folder import open_folder
+
+        return open_folder(path, mapped=mapped, verify=verify)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a packed folder for `open`: an `.npy` file per array, and an index in JSON.
+
+        The folder is written under a temporary name and renamed. `graphnorms.data.pack` writes
+        graphs that do not fit into memory together.
+
+        Raises:
+            DatasetError: There is something of that name.
+        """
+        from graphnorms.data.packed_folder import save_folder
+
+        save_folder(self, path)
+
+    def release(self) -> None:
+        """Give back the pages of mapped files that have been read; see `open`."""
+        if self.files is not None:
+            self.files.release()
+
+    def know(self, **values: Any) -> None:
+        """Take over derived values that are known from elsewhere, by the names of properties."""
+        self.__dict__.update({name: each for name, each in values.items() if each is not None})
+
     def describe(self) -> str:
         """Describe targets and inputs in two lines, and any notes in a third."""
         return describe(self)
@@ -354,17 +419,20 @@ class GraphSet:
         save_parquet(self, path)
 
     @cached_property
-    def gather_table(self) -> GatherTable:
-        """The positions of all graphs, for the gathers of minibatches and subsets."""
-        return GatherTable(self.ptr, self.edge_ptr)
+    def edge_bounds(self) -> Tensor:
+        """Offsets of the graphs' edges, `(graphs + 1,)`."""
+        return self.edge_ptr[self.ptr]
 
     @cached_property
+    def gather_table(self) -> GatherTable:
+        """The positions of all graphs, for the gathers of minibatches and subsets."""
+        return GatherTable(self.ptr, self.edge_bounds)
+
+    @property
     def neighbour_lists(self) -> tuple[tuple[Tensor, Tensor], ...]:
-        """In-degrees and sources of all nodes; unless symmetric, followed by out-degrees and
-        targets."""
-        edges = self.edge_ptr.diff(), self.edge_index
-        transpose = () if self.symmetric else ((self.transpose_ptr.diff(), self.transpose_index),)
-        return (edges, *transpose)
+        """The CSR pair of all nodes; unless symmetric, followed by that of the transpose."""
+        edges = self.edge_ptr, self.edge_index
+        return (edges,) if self.symmetric else (edges, (self.transpose_ptr, self.transpose_index))
 
     @cached_property
     def transpose_order(self) -> Tensor:
@@ -382,7 +450,22 @@ class GraphSet:
 
     def _with(self, **changes: Any) -> GraphSet:
         """Return a copy with some constructor arguments replaced, without validation."""
-        return GraphSet(**(self._arguments() | changes), validate=False)
+        made = GraphSet(**(self._arguments() | changes), validate=False)
+        if changes.keys().isdisjoint(_EDGES):
+            made.know(**{name: self.__dict__.get(name) for name in _OF_EDGES})
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle keeps: of mapped tensors the names of the files."""
+        state = dict(vars(self))
+        if self.files is None:
+            return state
+        state.pop("gather_table", None)
+        return {**without_mapped(state, self.files), "files": self.files}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        files = state["files"]
+        self.__dict__.update(state if files is None else with_mapped(state, files))
 
     def _arguments(self) -> dict[str, Any]:
         """Return the constructor arguments of this set."""
@@ -406,6 +489,7 @@ class GraphSet:
             "source_rows": self.source_rows,
             "notes": self.notes,
             "atoms": self.atoms,
+            "files": self.files,
         }
 
 

@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from graphnorms.data.graphset import GraphSet
 
 
-def check_graph_set(graphs: GraphSet) -> None:
+def check_graph_set(graphs: GraphSet, *, contents: bool = True) -> None:
     """Check shapes, dtypes, devices and contents of a set's tensors.
+
+    Args:
+        graphs: The set.
+        contents: Whether to read edges, features and atoms; targets, split and the offsets of the
+            graphs are always read.
 
     Raises:
         ValueError: The tensors are not consistent, see `GraphSet`.
     """
-    _check_features("x", graphs.kept_x)
+    _check_features("x", graphs.kept_x, contents=contents)
     vectors = {
         "ptr": graphs.ptr,
         "edge_ptr": graphs.edge_ptr,
@@ -47,17 +52,17 @@ def check_graph_set(graphs: GraphSet) -> None:
         raise ValueError("ptr is empty, expected graphs + 1 offsets, the first one 0")
     _check_targets(graphs)
     check_offsets("ptr", graphs.ptr, len(graphs), "graphs", graphs.num_nodes, "nodes")
-    _check_edges(graphs)
+    _check_edges(graphs, contents=contents)
     if (edge_features := graphs.kept_edge_features) is not None:
-        _check_features("edge_features", edge_features)
+        _check_features("edge_features", edge_features, contents=contents)
         _check_rows("edge_features", edge_features.shape[0], graphs.num_edges, "edges")
     if (split := graphs.split) is not None:
         check_tensor("split", split, torch.int8, 2 if split.dim() == 2 else 1)
         check_split(split, graphs.num_items)
-    _check_atoms(graphs)
+    _check_atoms(graphs, contents=contents)
 
 
-def _check_atoms(graphs: GraphSet) -> None:
+def _check_atoms(graphs: GraphSet, *, contents: bool) -> None:
     """Check that a set has atoms iff its task is about forces, and a row for each of them."""
     atoms, of_forces = graphs.atoms, graphs.task.kind == FORCES
     if (atoms is not None) != of_forces:
@@ -72,7 +77,7 @@ def _check_atoms(graphs: GraphSet) -> None:
             f"the task has {graphs.task.outputs} targets of each {graphs.task.level}, expected one "
             "energy of each graph"
         )
-    atoms.check(graphs.num_nodes, graphs.num_edges)
+    atoms.check(graphs.num_nodes, graphs.num_edges, contents=contents)
 
 
 def check_split(split: Tensor, items: int) -> None:
@@ -119,13 +124,19 @@ def _check_targets(graphs: GraphSet) -> None:
         _check_rows("y", y.shape[0], len(graphs), "graphs")
 
 
-def _check_edges(graphs: GraphSet) -> None:
-    counts = graphs.ptr.diff()
-    sizes = torch.repeat_interleave(counts, counts)  # (nodes,), size of each node's graph
-    first = torch.repeat_interleave(graphs.ptr[:-1], counts)  # (nodes,)
+def _check_edges(graphs: GraphSet, *, contents: bool) -> None:
     pairs = [("edge", graphs.edge_ptr, graphs.edge_index)]
     if not graphs.symmetric:
         pairs.append(("transpose", graphs.transpose_ptr, graphs.transpose_index))
+    if not contents:
+        for kind, ptr, index in pairs:
+            check_offsets(f"{kind}_ptr", ptr[[0, -1]], 1, "nodes", index.shape[0], f"{kind} ids")
+            _check_rows(f"{kind}_ptr", ptr.shape[0], graphs.num_nodes + 1, "nodes, and one more")
+        _check_rows("transpose_index", graphs.transpose_index.shape[0], graphs.num_edges, "edges")
+        return
+    counts = graphs.ptr.diff()
+    sizes = torch.repeat_interleave(counts, counts)  # (nodes,), size of each node's graph
+    first = torch.repeat_interleave(graphs.ptr[:-1], counts)  # (nodes,)
     shifted = []
     for kind, ptr, index in pairs:
         check_offsets(f"{kind}_ptr", ptr, graphs.num_nodes, "nodes", index.shape[0], f"{kind} ids")
@@ -141,9 +152,9 @@ def _check_edges(graphs: GraphSet) -> None:
     Adjacency(*shifted)  # checks that the transpose has the same edges
 
 
-def _check_features(name: str, features: Tensor | OneHot) -> None:
+def _check_features(name: str, features: Tensor | OneHot, *, contents: bool) -> None:
     if isinstance(features, OneHot):
-        features.validate()
+        features.validate(contents=contents)
     else:
         check_tensor(name, features, torch.float32, 2)
 

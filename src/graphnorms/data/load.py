@@ -12,6 +12,7 @@ from typing import Any, Unpack
 
 from graphnorms.data.feature_columns import Features
 from graphnorms.data.graphset import GraphSet
+from graphnorms.data.packed_folder import INDEX, refuse_existing
 from graphnorms.data.readers.embedded import embedded_names, read_embedded
 from graphnorms.data.readers.file_kind import ACCEPTED, NO_DATA, what_it_seems
 from graphnorms.data.readers.kinds import folder_kind, kind_of
@@ -19,13 +20,15 @@ from graphnorms.data.readers.networkx_graphs import from_networkx, is_networkx
 from graphnorms.data.readers.pyg_data import from_pyg
 from graphnorms.data.readers.pyg_names import PREFIX, read_pyg_name
 from graphnorms.data.readers.read_options import OF_TABLES, Reading, ReadOptions
+from graphnorms.data.readers.streamed import pack
 from graphnorms.data.readers.tu import collection_names, find_in_collection, read_collection
 from graphnorms.data.text_format import as_name, some
 from graphnorms.errors import DatasetError, one_line, unknown_name
 from graphnorms.user_code import ExitError, find, is_spec, no_exit
 
 _FOLDERS = (
-    "NAME_A.txt and others (TU format), raw/edge.csv.gz (OGB), nodes.csv and edges.csv, or .graphml"
+    "NAME_A.txt and others (TU format), raw/edge.csv.gz (OGB), nodes.csv and edges.csv, .graphml, "
+    f"or {INDEX} (a packed set)"
 )
 
 
@@ -46,8 +49,9 @@ def load_dataset(
             - the name of an embedded set, case-insensitive (`embedded_names()`), even if a folder
               has that name: write `./MUTAG` for the folder;
             - `pyg:Class/name`, a data set of PyG, see `read_pyg_name`;
-            - a folder: in TU format (see `read_tu`), of OGB (`read_ogb`), with `nodes.csv` and
-              `edges.csv` (`read_node_table`), or of GraphML files (`read_graphml`);
+            - a folder: a packed set (see `GraphSet.open`), in TU format (`read_tu`), of OGB
+              (`read_ogb`), with `nodes.csv` and `edges.csv` (`read_node_table`), or of GraphML
+              files (`read_graphml`);
             - a file: a table of molecules (`read_molecules`), a table of nodes with the option
               `edges` (`read_node_table`), frames of atoms in extended XYZ (`read_extended_xyz`), a
               Parquet file of graphs (`read_packed`), GraphML, `.npz` (`read_npz`), or a
@@ -97,6 +101,39 @@ def load_dataset(
     raise DatasetError(f"{unknown_name('data set', text, near or embedded)} ({ACCEPTED})")
 
 
+def pack_dataset(
+    spec: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    features: Features = "auto",
+    *,
+    root: str | os.PathLike[str] = "data",
+    **options: Unpack[ReadOptions],
+) -> GraphSet:
+    """Write a graph set as a packed folder and open it; see `GraphSet.open`.
+
+    Of `module:function` the graphs are taken one after another, so that a generator of PyG `Data`
+    never lies in memory as a whole; other kinds of data are read first.
+
+    Args:
+        spec, features, root, options: See `load_dataset`.
+        path: The folder to make.
+
+    Raises:
+        ValueError, DatasetError: See `load_dataset`; or there is something of that name.
+    """
+    text = os.fspath(spec)
+    refuse_existing(Path(path))
+    if is_spec(text) and not Path(text).exists() and not text.startswith(PREFIX):
+        found = result_of(text)
+        if _are_objects(found):
+            return pack(found, path, _name_of(text), features, **options)
+        graphs = _converted(found, text, features, **options)
+    else:
+        graphs = load_dataset(spec, features, root=root, **options)
+    graphs.save(path)
+    return GraphSet.open(path)
+
+
 def call_factory(
     spec: str,
     features: Features = "auto",
@@ -115,7 +152,24 @@ def call_factory(
         DatasetError: The module or function does not exist, raises an exception, or returns neither
             a `GraphSet` nor PyG's `Data`, a list or a `Dataset` of them.
     """
-    result = result_of(spec)
+    return _converted(result_of(spec), spec, features, **options)
+
+
+def _are_objects(result: Any) -> bool:
+    """Whether a function has returned several graphs that `pack` takes one after another."""
+    several = isinstance(result, Iterable) and not hasattr(result, "edge_index")
+    return several and not isinstance(result, GraphSet) and not is_networkx(result)
+
+
+def _name_of(spec: str) -> str:
+    """Return the name of the set that a function makes."""
+    return spec.rpartition(":")[2].rpartition(".")[2]
+
+
+def _converted(
+    result: Any, spec: str, features: Features, **options: Unpack[ReadOptions]
+) -> GraphSet:
+    """Convert what a function has returned, see `call_factory`."""
     if isinstance(result, GraphSet):
         if replace(Reading(features=features, **options), encoding=None) != Reading():
             raise DatasetError(
@@ -123,7 +177,7 @@ def call_factory(
                 "them where it is made"
             )
         return result
-    name = spec.rpartition(":")[2].rpartition(".")[2]
+    name = _name_of(spec)
     if is_networkx(result):
         return from_networkx(result, name, Reading(features=features, **options))
     if not isinstance(result, Iterable) and not hasattr(result, "edge_index"):

@@ -85,8 +85,8 @@ class OneHot:
         columns = self.columns.to(device)
         return self if columns is self.columns else OneHot(columns, self.width)
 
-    def validate(self) -> None:
-        """Check dtype, dimensions and contents.
+    def validate(self, *, contents: bool = True) -> None:
+        """Check dtype, dimensions and, unless it is left out, the contents.
 
         Raises:
             ValueError: One of them is wrong; the message says which.
@@ -97,7 +97,7 @@ class OneHot:
                 f"columns is {columns.dtype} of shape {tuple(columns.shape)}, expected "
                 "(nodes, blocks) of torch.uint8, torch.int16 or torch.int32"
             )
-        if not columns.numel():
+        if not columns.numel() or not contents:
             return
         # Python ints: comparing in uint8 would wrap the width.
         low, high = int(columns.min()), int(columns.max())

@@ -135,6 +135,17 @@ class Items:
         """Count the nodes of some graphs, on the CPU."""
         return self._graphs.ptr.diff().cpu()[graph_ids]
 
+    @property
+    def bytes_of_batches(self) -> int:
+        """Estimate the bytes of all minibatches in order; none for a batch that is there anyway."""
+        if self._whole is not None:
+            return 0
+        graphs = self._graphs
+        nodes = int(self.nodes_of(self.graph_ids).sum())
+        edges = int(graphs.edge_bounds.diff().cpu()[self.graph_ids].sum())
+        per_edge = 8 * (1 + (not graphs.symmetric)) + 4 * graphs.num_edge_features
+        return nodes * (4 * graphs.num_features + 24) + edges * per_edge
+
     def minibatches(self) -> Iterator[Minibatch]:
         """Form minibatches of all graphs in order, of bounded size."""
         nodes = self.nodes_of(self.graph_ids).cumsum(0)

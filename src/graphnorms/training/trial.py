@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,9 @@ from graphnorms.training.trial_model import (
     is_own,
     norm_of,
 )
+
+_MOST_KEPT: Final = 1 << 28
+"""Bytes of validation minibatches that are kept from epoch to epoch; larger ones are made anew."""
 
 
 def run_trial(
@@ -210,7 +214,9 @@ class Training:
         self.test = Items(graphs, split.test, whole, known) if tested else None
         self._require_judgeable(dataset.y.cpu()[split.validation])
         self._order = torch.Generator().manual_seed(derive_seed(config.seed_of_order, "order"))
-        self._validation_batches = list(self.validation.minibatches())
+        self._validation_batches: list[Minibatch] | None = None
+        if self.validation.bytes_of_batches <= _MOST_KEPT:
+            self._validation_batches = list(self.validation.minibatches())
 
         if isinstance(norm, str):
             norm = for_steps(norm, config.epochs * self._steps_per_epoch)
@@ -267,7 +273,8 @@ class Training:
 
     def validate(self) -> tuple[Judged, Tensor]:
         """Return loss and score of the validation items in eval mode, and the outputs."""
-        outputs = self._evaluate(self._validation_batches)
+        batches = self._validation_batches
+        outputs = self._evaluate(self.validation.minibatches() if batches is None else batches)
         return self.score(self.validation, outputs), outputs
 
     def outputs(self, items: Items, validation_outputs: Tensor) -> Tensor:

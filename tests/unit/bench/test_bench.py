@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 
 import pytest
@@ -31,6 +32,7 @@ from graphnorms.bench.memory_use import kept_for_backward, peak
 from graphnorms.bench.number_checks import Exact, WrongNumbersError, check_layer
 from graphnorms.bench.results import ResultExistsError, read, save
 from graphnorms.bench.session import Session
+from graphnorms.bench.size_times import _with_growth
 from graphnorms.bench.tables import summary, tables_of
 from graphnorms.bench.timing import in_turn
 from graphnorms.errors import GraphnormsError
@@ -106,7 +108,9 @@ def test_equivariant_norms_beside_their_peers():
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_every_benchmark_from_end_to_end(name, run_cli, tmp_path):
     out = tmp_path / "there" / "result.json"
-    options = ["--quick", "--no-compile", "--rounds", "1", "--norms", "graph", "--out", str(out)]
+    options = ["--quick", "--rounds", "1", "--out", str(out)]
+    if name != "size":
+        options += ["--no-compile", "--norms", "graph"]
     code, text, err = run_cli(name, *options)
     assert code == 0, err
     result = read(out)
@@ -120,6 +124,22 @@ def test_every_benchmark_from_end_to_end(name, run_cli, tmp_path):
     assert out.with_suffix(".svg").read_text().startswith("<svg")
     for case in result.cases:
         assert all(v > 0 for values in case.values.values() for v in values.values())
+
+
+def test_sizes_grow_by_exponents():
+    def case(nodes: int, seconds: float, peak: float) -> Case:
+        costs = {"minimum": seconds, "median": seconds, "peak": peak, "resident": peak}
+        values = {"graphnorms": {**costs, "processor": seconds}, "PyG": {**costs, "processor": 1}}
+        return Case("one graph: GIN", {"value": nodes}, "costs", values, ("PyG",))
+
+    sweep = [case(100, 0.5, 2**20), case(10_000, 50.0, 2**23)]
+    grown = _with_growth(sweep[1], sweep)
+    assert grown.values["PyG"]["minimum grows"] == pytest.approx(1.0)
+    assert grown.values["PyG"]["peak grows"] == pytest.approx(math.log(8) / math.log(100))
+    assert _with_growth(sweep[0], sweep) is sweep[0]
+    shown = summary(result_of(grown))
+    assert shown is not None
+    assert shown.rows[0] == ("one graph", "graphnorms", "50 s", "1.00", "8", "1.00", "1.00 / 0.45")
 
 
 def test_json_is_all_there_is_on_standard_output(run_cli):

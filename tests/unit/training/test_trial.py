@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -42,6 +43,17 @@ def test_same_record_on_every_run(graphs: GraphSet, config: TrialConfig) -> None
     assert (first.status, first.reason, first.key) == ("done", "", config.key)
     assert {len(values) for values in first.history.values()} == {3}
     assert len(first.timing["train"]) == len(first.timing["evaluation"]) == 3
+
+
+def test_same_record_from_a_packed_folder(
+    graphs: GraphSet, config: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run_trial(config, graphs)
+    graphs.save(tmp_path / "set")
+    monkeypatch.setattr("graphnorms.data.array_files.MOST_RESIDENT", 1 << 12)
+    monkeypatch.setattr("graphnorms.training.trial._MOST_KEPT", -1)  # validation is made anew
+    found = run_trial(config, GraphSet.open(tmp_path / "set"))
+    assert found.to_json().split('"timing"')[0] == expected.to_json().split('"timing"')[0]
 
 
 @pytest.mark.parametrize("name", MUTABLE)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from graphnorms.data.graphset import GraphSet
+from graphnorms.data.packed_folder import is_packed_folder
 from graphnorms.data.readers import (
     extended_xyz,
     molecules,
@@ -16,6 +17,7 @@ from graphnorms.data.readers import (
     npz,
     ogb_folder,
     packed_parquet,
+    packed_set,
     powerful_gnns,
     table_files,
     tu,
@@ -76,6 +78,11 @@ def _is_npz(path: Path, reading: Reading) -> bool:
 
 
 FOLDERS: Final = (
+    Kind(
+        words="a packed set",
+        fits=lambda path, _: is_packed_folder(path),
+        read=packed_set.read_packed_set,
+    ),
     Kind(
         words="a raw folder of OGB",
         fits=lambda path, _: ogb_folder.raw_folder(path) is not None,

@@ -75,12 +75,40 @@ def from_pyg(
     if not items:
         raise DatasetError("the list of graphs is empty, expected at least one PyG Data")
     items, notes = _present(name, items, reading)
-    notes += _hidden(graphs, items[0])
+    notes += hidden(graphs, items[0])
+    indexed = split is None and has_indexed_split(graphs) and reading.encoding is None
+    raw = raw_of_pyg(name, items, reading, masked=split is None and not indexed)
+    if indexed:
+        split = torch.from_numpy(indexed_split(name, graphs, len(raw.y)))
+    return replace(
+        raw,
+        split=raw.split if split is None else torch.as_tensor(split).cpu().numpy(),
+        split_name=split_name,
+        metric=metric,
+        notes=(*notes, *metric_note(metric)),
+    ).pack(replace(reading, task=task_for(metric, reading.task)))
+
+
+def raw_of_pyg(
+    name: str, items: Sequence[Any], reading: Reading, *, masked: bool = True, first: int = 0
+) -> RawGraphs:
+    """Concatenate some PyG `Data`, see `from_pyg`.
+
+    Args:
+        name: Name of the set.
+        items: The graphs.
+        reading: The options.
+        masked: Whether masks are the split of nodes.
+        first: Number of the first graph in messages.
+
+    Raises:
+        DatasetError: See `from_pyg`.
+    """
     edges, sizes, rows, edge_rows = [], [], [], []
     offset = 0
-    for position, item in enumerate(items):
+    for position, item in enumerate(items, first):
         where = f"{name}, graph {position}"
-        size = _num_nodes(where, item)
+        size = num_nodes(where, item)
         x = None
         if reading.needs("labels", "attributes"):
             x = _columns(where, "x", "nodes", getattr(item, "x", None))
@@ -92,14 +120,11 @@ def from_pyg(
         sizes.append(size)
         offset += size
     source, target = torch.cat(edges, dim=1).numpy()  # (edges,) each
-    y, level = _wanted_targets(name, items, sizes, reading)
-    if split is None and has_indexed_split(graphs) and reading.encoding is None:
-        split = torch.from_numpy(_indexed_split(name, graphs, len(y)))
-    masked = level == "node" and split is None and reading.encoding is None
-    parts = _masks(name, items, sizes) if masked else split
-    labels, attributes = labels_or_attributes(_stack(name, "x", rows), reading.features)
+    y, level = _wanted_targets(name, items, sizes, reading, first)
+    masked = masked and level == "node" and reading.encoding is None
+    labels, attributes = labels_or_attributes(_stack(name, "x", rows, first), reading.features)
     edge_labels, edge_attributes = labels_or_attributes(
-        _stack(name, "edge_attr", edge_rows), reading.edge_features
+        _stack(name, "edge_attr", edge_rows, first), reading.edge_features
     )
     return RawGraphs(
         name=name,
@@ -113,12 +138,10 @@ def from_pyg(
         edge_attributes=edge_attributes,
         level=level,
         unknown=-1 if level == "node" else None,
-        split=None if parts is None else torch.as_tensor(parts).cpu().numpy(),
-        split_name=split_name,
+        split=_masks(name, items, sizes, first) if masked else None,
         smiles=_smiles(items),
-        metric=metric,
-        notes=(*notes, *metric_note(metric)),
-    ).pack(replace(reading, task=task_for(metric, reading.task)))
+        first=first,
+    )
 
 
 def has_indexed_split(graphs: Any) -> bool:
@@ -126,7 +149,7 @@ def has_indexed_split(graphs: Any) -> bool:
     return callable(getattr(graphs, "get_idx_split", None))
 
 
-def _indexed_split(name: str, graphs: Any, items: int) -> NDArray[np.int8]:
+def indexed_split(name: str, graphs: Any, items: int) -> NDArray[np.int8]:
     """Return the part of each item by `get_idx_split()`."""
     found = graphs.get_idx_split()
     if not isinstance(found, Mapping) or not all(
@@ -156,13 +179,13 @@ def _present(name: str, items: list[Any], reading: Reading) -> tuple[list[Any], 
     return [item for item in items if item is not None], [f"{share} left out, for they are None"]
 
 
-def _smiles(items: list[Any]) -> list[str] | None:
+def _smiles(items: Sequence[Any]) -> list[str] | None:
     """Return the SMILES of the molecules, if all have them."""
     smiles = [text for item in items if isinstance(text := getattr(item, "smiles", None), str)]
     return smiles if len(smiles) == len(items) else None
 
 
-def _hidden(graphs: Any, first: Any) -> list[str]:
+def hidden(graphs: Any, first: Any) -> list[str]:
     """Return notes on features that a `TUDataset` was told to omit."""
     notes = []
     for noun, name in (("node", "x"), ("edge", "edge_attr")):
@@ -193,7 +216,16 @@ def _columns(where: str, name: str, noun: str, values: Any) -> Tensor | None:
     return rows[:, None] if rows.dim() == 1 else rows
 
 
-def _num_nodes(where: str, item: Any) -> int:
+def num_nodes(where: str, item: Any) -> int:
+    """Return the number of nodes of PyG's `Data`.
+
+    Args:
+        where: Which one it is, for the message.
+        item: The object.
+
+    Raises:
+        DatasetError: It does not say.
+    """
     x = getattr(item, "x", None)
     size = x.shape[0] if isinstance(x, Tensor) and x.dim() else getattr(item, "num_nodes", None)
     if size is None:
@@ -237,18 +269,20 @@ def _edge_features(where: str, item: Any, edges: int) -> Tensor | None:
 
 
 def _wanted_targets(
-    name: str, items: list[Any], sizes: list[int], reading: Reading
+    name: str, items: Sequence[Any], sizes: list[int], reading: Reading, first: int
 ) -> tuple[NDArray[Any], str]:
     """Return the targets and their level; no targets if a model will predict them."""
     if reading.encoding is None:
-        return _targets(name, items, sizes)
+        return _targets(name, items, sizes, first)
     return np.empty(0), reading.encoding.task.level
 
 
-def _targets(name: str, items: list[Any], sizes: list[int]) -> tuple[NDArray[Any], str]:
+def _targets(
+    name: str, items: Sequence[Any], sizes: list[int], first: int
+) -> tuple[NDArray[Any], str]:
     """Return the concatenated targets of all graphs, and their level."""
     targets = []
-    for position, item in enumerate(items):
+    for position, item in enumerate(items, first):
         if (y := getattr(item, "y", None)) is None:
             raise DatasetError(f"{name}, graph {position}: no y, expected what is to be predicted")
         targets.append(_as_array(f"{name}, graph {position}", y))
@@ -262,8 +296,9 @@ def _targets(name: str, items: list[Any], sizes: list[int]) -> tuple[NDArray[Any
         fits = max(of_graph, of_nodes, key=sum)
         at = fits.index(False)
         raise DatasetError(
-            f"{name}, graph {at}: y is of shape {tuple(targets[at].shape)}, expected one number "
-            f"or (1, targets) for the graph, or {sizes[at]} rows for its nodes, as in all graphs"
+            f"{name}, graph {at + first}: y is of shape {tuple(targets[at].shape)}, expected one "
+            f"number or (1, targets) for the graph, or {sizes[at]} rows for its nodes, as in all "
+            "graphs"
         )
     if level == "graph":
         targets = [y.reshape(1, -1) for y in targets]
@@ -271,7 +306,8 @@ def _targets(name: str, items: list[Any], sizes: list[int]) -> tuple[NDArray[Any
     if len(set(widths)) > 1:
         at = next(at for at, width in enumerate(widths) if width != widths[0])
         raise DatasetError(
-            f"{name}, graph {at}: y has {widths[at]} targets, and graph 0 has {widths[0]}"
+            f"{name}, graph {at + first}: y has {widths[at]} targets, and graph {first} has "
+            f"{widths[0]}"
         )
     return np.concatenate([y.reshape(-1, widths[0]) for y in targets]), level
 
@@ -288,12 +324,14 @@ def _as_array(where: str, y: Any) -> NDArray[Any]:
     return array
 
 
-def _masks(name: str, items: list[Any], sizes: list[int]) -> NDArray[np.int8] | None:
+def _masks(
+    name: str, items: Sequence[Any], sizes: list[int], first: int
+) -> NDArray[np.int8] | None:
     """Return the part of each node from the masks of the graphs, if all have them."""
     if any(getattr(item, mask, None) is None for item in items for mask in MASKS):
         return None
     parts = []
-    for position, (item, size) in enumerate(zip(items, sizes, strict=True)):
+    for position, (item, size) in enumerate(zip(items, sizes, strict=True), first):
         masks = [torch.as_tensor(getattr(item, mask)).cpu().bool().numpy() for mask in MASKS]
         parts.append(split_of_masks(masks, size, where=f"{name}, graph {position}"))
     if len({part.shape[1:] for part in parts}) > 1:
@@ -301,14 +339,14 @@ def _masks(name: str, items: list[Any], sizes: list[int]) -> NDArray[np.int8] | 
     return np.concatenate(parts)
 
 
-def _stack(name: str, attribute: str, rows: list[Tensor | None]) -> NDArray[Any] | None:
+def _stack(name: str, attribute: str, rows: list[Tensor | None], first: int) -> NDArray[Any] | None:
     """Return the concatenated features of all graphs, or None if no graph has any."""
     width = None if rows[0] is None else rows[0].shape[1]
-    for position, values in enumerate(rows):
+    for position, values in enumerate(rows, first):
         given = None if values is None else values.shape[1]
         if given != width:
             raise DatasetError(
-                f"{name}, graph {position}: {_say(attribute, given)}, and graph 0 has "
+                f"{name}, graph {position}: {_say(attribute, given)}, and graph {first} has "
                 f"{_say(attribute, width)}; all graphs need the same features"
             )
     present = [values for values in rows if values is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
@@ -36,6 +37,9 @@ from graphnorms.errors import DatasetError
 
 _BITS = 32  # of a key, see `_keys`
 _LOW = (1 << _BITS) - 1
+
+EdgeNote = tuple[str, str]
+"""What some edges are, and what became of them."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -93,20 +97,32 @@ class RawGraphs:
     notes: tuple[str, ...] = ()
     file: Path | None = None
 
-    def pack(self, reading: Reading) -> GraphSet:
+    def pack(self, reading: Reading, counted: Counter[EdgeNote] | None = None) -> GraphSet:
         """Pack the graphs, with the neighbours of each node in ascending order.
 
         Tensors and fingerprint do not depend on the order of edges in the file (except for the
         features of parallel edges).
 
+        Args:
+            reading: The options.
+            counted: Receives the numbers of loops and repeated edges, in place of the notes.
+
         Raises:
             DatasetError: The graphs lack what is requested.
         """
         try:
-            return self._with_given_split(reading)._without_empty(reading)._packed(reading)
+            return self.checked(reading)._packed(reading, counted)
         except DatasetError as error:
             file = f"{self.file}: " if self.file else ""
             raise DatasetError(f"{file}data set {self.name!r}: {error}") from None
+
+    def checked(self, reading: Reading) -> RawGraphs:
+        """Return the graphs that have nodes, with a valid split if there is one.
+
+        Raises:
+            DatasetError: The split is invalid, or graphs without nodes must not be dropped.
+        """
+        return self._with_given_split(reading)._without_empty(reading)
 
     def _with_given_split(self, reading: Reading) -> RawGraphs:
         """Return the graphs with a valid split, or without one if a model will predict the
@@ -158,11 +174,13 @@ class RawGraphs:
             notes=(*self.notes, f"{share} left out, for they have no nodes"),
         )
 
-    def _packed(self, reading: Reading) -> GraphSet:
+    def _packed(self, reading: Reading, counted: Counter[EdgeNote] | None = None) -> GraphSet:
         first = np.repeat(self.ptr[:-1], np.diff(self.ptr))  # (nodes,), the graph's first node
         notes = [*self.notes]
         edge_columns, edge_features = self._edge_features(reading)
-        keys, places = self._sorted_edges(reading, notes, placed=edge_features is not None)
+        found: Counter[EdgeNote] = Counter() if counted is None else counted
+        keys, places = self._sorted_edges(reading, found, placed=edge_features is not None)
+        notes += edge_notes(found) if counted is None else []
         if edge_features is not None:
             edge_features = edge_features.index_select(0, torch.from_numpy(places))
         edge_ptr, edge_index = _csr(keys, first)
@@ -170,10 +188,7 @@ class RawGraphs:
         reverse.sort()
         transpose = (None, None) if np.array_equal(keys, reverse) else _csr(reverse, first)
         columns, x, description = self._features(reading, edge_ptr.diff().numpy())
-        y, task = self._targets(reading, notes)
-        split, split_name = self.split, self.split_name
-        if reading.split_by:
-            split, split_name = self._split_by(reading.split_by, y, task, notes), reading.split_by
+        y, task, split, split_name = self.items(reading, notes)
         return GraphSet(
             name=self.name,
             x=x,
@@ -186,7 +201,7 @@ class RawGraphs:
             columns=columns,
             edge_features=edge_features,
             edge_columns=edge_columns,
-            split=None if split is None else torch.from_numpy(split),
+            split=split,
             split_name=split_name,
             transpose_ptr=transpose[0],
             transpose_index=transpose[1],
@@ -195,6 +210,22 @@ class RawGraphs:
             notes=tuple(notes),
             validate=False,
         )
+
+    def items(self, reading: Reading, notes: list[str]) -> tuple[Tensor, Task, Tensor | None, str]:
+        """Return the targets, the task, the split if there is one, and its name.
+
+        Args:
+            reading: The options.
+            notes: Receives remarks for the user.
+
+        Raises:
+            DatasetError: The targets or the split are not as requested.
+        """
+        y, task = self._targets(reading, notes)
+        split, split_name = self.split, self.split_name
+        if reading.split_by:
+            split, split_name = self._split_by(reading.split_by, y, task, notes), reading.split_by
+        return y, task, None if split is None else torch.from_numpy(split), split_name
 
     def _features(self, reading: Reading, degree: Integers) -> tuple[Columns, Tensor | OneHot, str]:
         """Return the columns of the node features, the features, and a description."""
@@ -270,6 +301,18 @@ class RawGraphs:
         notes.append(f"{name}, {several}{words}")
         return split
 
+    def with_numbers(self, reading: Reading) -> RawGraphs:
+        """Return the graphs with their attributes as float32.
+
+        Raises:
+            DatasetError: One is not finite.
+        """
+        return replace(
+            self,
+            attributes=self._numbers(reading, "node"),
+            edge_attributes=self._numbers(reading, "edge"),
+        )
+
     def _numbers(self, reading: Reading, noun: str) -> NDArray[Any] | None:
         """Return the attributes of nodes or edges; check that used ones are finite."""
         values = self.attributes if noun == "node" else self.edge_attributes
@@ -286,19 +329,24 @@ class RawGraphs:
 
         return as_float32(values, where)
 
+    def degrees(self, reading: Reading) -> Integers:
+        """Return the in-degree of each node that it will have when packed, `(nodes,)`."""
+        keys, _ = self._sorted_edges(reading, Counter(), placed=False)
+        return np.bincount(keys >> _BITS, minlength=int(self.ptr[-1]))
+
     def _sorted_edges(
-        self, reading: Reading, notes: list[str], *, placed: bool
+        self, reading: Reading, counted: Counter[EdgeNote], *, placed: bool
     ) -> tuple[Integers, Integers]:
         """Return the sorted keys of the kept edges and, if `placed`, their positions.
 
-        Parallel edges keep their order. Dropped or merged edges are noted.
+        Parallel edges keep their order. Loops and repeated edges are counted.
         """
         keys = _keys(self.target, self.source)
         kept = [keys, np.arange(len(keys))] if placed else [keys]
         loops = self.source == self.target
         if number := int(np.count_nonzero(loops)):
             keep = self.loops if reading.keep_loops is None else reading.keep_loops
-            notes.append(f"{count(number, 'self loop')} {'kept' if keep else 'dropped'}")
+            counted["self loop", "kept" if keep else "dropped"] += number
             kept = kept if keep else [part[~loops] for part in kept]
         if placed:
             order = np.argsort(kept[0], kind="stable")
@@ -308,9 +356,14 @@ class RawGraphs:
         again = kept[0][1:] == kept[0][:-1]
         if number := int(np.count_nonzero(again)):
             keep = self.repeats if reading.keep_repeats is None else reading.keep_repeats
-            notes.append(f"{count(number, 'repeated edge')} {'kept' if keep else 'merged'}")
+            counted["repeated edge", "kept" if keep else "merged"] += number
             kept = kept if keep else [part[np.append(True, ~again)] for part in kept]
         return kept[0], kept[-1]
+
+
+def edge_notes(counted: Counter[EdgeNote]) -> list[str]:
+    """Say how many edges were special, and what became of them."""
+    return [f"{count(number, noun)} {verb}" for (noun, verb), number in counted.items()]
 
 
 def _of_one_class(y: Tensor) -> bool:
