@@ -51,9 +51,14 @@ def runs(
         return 0
     headings = ("data", "model", "protocol", "norms", "trials", "last")
     table = plain_table(Column("run", overflow="fold"), *headings)
+    readable = [run for run in found if not run.problem]
+    for run in readable:
+        table.add_row(*map(Text, _cells(run)))
+    if readable:
+        console.print(table)
     for run in found:
-        table.add_row(*map(Text, _cells(run, run.folder.name)))
-    console.print(table)
+        if run.problem:  # a sentence in a cell would leave the other columns no room
+            console.print(f"{run.folder.name}: {run.problem}", markup=False)
     return 0
 
 
@@ -152,13 +157,11 @@ def folder_of(run: str) -> Path:
     raise GraphnormsError(f"{run} holds no run ({CONFIG} is missing); {hint}")
 
 
-def _cells(run: RunSummary, name: str) -> tuple[str, ...]:
-    if run.problem:
-        return name, run.problem, "", "", "", "", _when(run.written)
+def _cells(run: RunSummary) -> tuple[str, ...]:
     trials = f"{run.done + run.failed}" + ("" if run.planned is None else f"/{run.planned}")
     failed = f", {run.failed} failed" if run.failed else ""
     about = (Path(run.dataset).name, run.model, run.protocol, str(len(run.norms)))
-    return name, *about, trials + failed, _when(run.written)
+    return run.folder.name, *about, trials + failed, _when(run.written)
 
 
 def _when(written: datetime | None) -> str:
