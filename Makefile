@@ -30,7 +30,7 @@ docs: $(VENV)/.dev
 
 # Runs the worked examples (minutes) and writes their notebooks, which `make docs` shows as they are.
 examples: $(VENV)/.dev
-	$(BIN)/python scripts/make_examples.py
+	$(BIN)/python scripts/make_examples.py --again
 
 bench: $(VENV)/.dev
 	for suite in layers calls memory epoch scaling lab; do $(BIN)/graphnorms bench $$suite --threads 1,2 || exit; done

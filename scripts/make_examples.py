@@ -1,11 +1,12 @@
 """Run the worked examples and write them as notebooks with their outcomes into docs/examples.
 
-    python scripts/make_examples.py            # all of them
-    python scripts/make_examples.py molecules  # one
+    python scripts/make_examples.py            # those whose code has changed
+    python scripts/make_examples.py molecules --again
 
 An example is a script in percent format, which also runs by itself. The documentation shows the
-notebooks as they are and runs nothing, so they are committed. Of a figure the picture is kept, in
-256 colours, and not what draws it.
+notebooks as they are and runs nothing, so they are committed. Where only the text has changed, the
+outcomes are kept, unless `--again` is given. Of a figure the picture is kept, in 256 colours, and
+not what draws it.
 """
 
 from __future__ import annotations
@@ -27,13 +28,32 @@ from graphnorms.files import replacing
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = ROOT / "docs" / "examples"
 NAMES: Final = ("molecules", "own_model", "ten_splits", "force_field")
+KERNEL: Final = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 SECONDS: Final = 3600
 """That a cell may take; on an idle machine all of an example takes two minutes at most."""
 
 
-def executed(script: Path) -> Any:
-    """Run a script as a notebook in an empty folder, and return the notebook."""
-    notebook = jupytext.read(script, fmt="py:percent")
+def filled(notebook: Any, page: Path) -> bool:
+    """Take the outcomes over from an earlier page, if that has the same code."""
+    if not page.exists():
+        return False
+    earlier = _code(nbformat.read(page, as_version=4))
+    if [cell.source for cell in earlier] != [cell.source for cell in _code(notebook)]:
+        return False
+    for cell, known in zip(_code(notebook), earlier, strict=True):
+        cell.outputs, cell.execution_count = known.outputs, known.execution_count
+    return True
+
+
+def _code(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def execute(notebook: Any) -> None:
+    """Run a notebook in an empty folder."""
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(
             notebook,
@@ -42,12 +62,9 @@ def executed(script: Path) -> Any:
             record_timing=False,
             resources={"metadata": {"path": folder}},
         ).execute()
-    for number, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{number}"  # a random one would change with every run
-        for output in cell.get("outputs", ()):
+    for cell in _code(notebook):
+        for output in cell.outputs:
             _keep_one_form(output)
-    notebook.metadata.pop("jupytext", None)
-    return notebook
 
 
 def _keep_one_form(output: Any) -> None:
@@ -65,9 +82,16 @@ def main() -> None:
     """Write the notebooks."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", default=NAMES, metavar="NAME", help="default: all")
-    for name in parser.parse_args().names:
+    parser.add_argument("--again", action="store_true", help="run also what has not changed")
+    arguments = parser.parse_args()
+    for name in arguments.names:
         page = PAGES / f"{name}.ipynb"
-        notebook = executed(ROOT / "examples" / f"{name}.py")
+        notebook = jupytext.read(ROOT / "examples" / f"{name}.py", fmt="py:percent")
+        if arguments.again or not filled(notebook, page):
+            execute(notebook)
+        notebook.metadata = nbformat.from_dict(KERNEL)
+        for number, cell in enumerate(notebook.cells):
+            cell.id = f"cell-{number}"  # a random one would change with every run
         with replacing(page) as temporary:
             temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
         print(f"{page.relative_to(ROOT)}: {page.stat().st_size / 1000:.0f} kB")
