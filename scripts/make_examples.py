@@ -63,6 +63,8 @@ def execute(notebook: Any) -> None:
             resources={"metadata": {"path": folder}},
         ).execute()
     for cell in _code(notebook):
+        # What packages remark of notebooks is no outcome; an error would have been raised.
+        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         for output in cell.outputs:
             _keep_one_form(output)
 

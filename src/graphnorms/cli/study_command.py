@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 from rich.text import Text
 
 from graphnorms.cli import complain
@@ -267,7 +268,9 @@ def list_(
         print(json.dumps(listed, indent=2, ensure_ascii=False, allow_nan=False))
         return 0
     console = terminal(highlight=False)
-    table = plain_table("study", "claim", "cost", f"last verdict in {out}")
+    # A name that is cut could not be typed; a column of nothing would take the room of the claims.
+    verdicts = [f"last verdict in {out}"] if found else []
+    table = plain_table(Column("study", no_wrap=True), "claim", "cost", *verdicts)
     for each in studies:
         last = Text("")
         for place, run in enumerate(found.get(each.name, [])):
@@ -275,7 +278,7 @@ def list_(
             last.append(", " if place else "")
             last.append(run.finding.verdict, style=COLORS[run.finding.verdict])
             last.append(f" ({how})" if how else "")
-        table.add_row(each.name, Text(each.claim), f"{each.seconds} s", last)
+        table.add_row(each.name, Text(each.claim), f"{each.seconds} s", *([last] if found else []))
     console.print(table)
     console.print("\nCost: of the default size, on two cores.")
     return 0

@@ -201,7 +201,7 @@ def _entries(table: ScoreTable, roles: Roles) -> tuple[list[Entry], list[str]]:
         )
         raise ValueError(
             f"column {roles.score!r} has {entries}, e.g. {str(value)!r:.60} in "
-            f"{table.places(row)}; --score names another column"
+            f"{table.places(row)}; write nan for a trial that failed, or name another column by --score"
         )
     notes = []
     if means:
