@@ -40,7 +40,7 @@ def cluster(random):
 
 
 random = np.random.default_rng(0)
-frames = [cluster(random) for _ in range(150)]
+frames = [cluster(random) for _ in range(90)]
 path = Path("runs/alloys.xyz")
 path.parent.mkdir(exist_ok=True)
 ase.io.write(path, frames)
@@ -51,12 +51,11 @@ print(f"{len(frames)} frames of 8 atoms; mean |force component| {np.abs(forces).
 # ## Three norms in PaiNN
 #
 # ```sh
-# graphnorms compare runs/alloys.xyz --norms none,layer,rms --folds 6 --epochs 12 --lr 0.002
+# graphnorms compare runs/alloys.xyz --norms none,layer,rms --folds 6 --epochs 8 --lr 0.002
 # ```
 #
-# A fold is trained on 100 to 125 frames for 12 epochs at one learning rate: enough for a page,
-# far from a potential that you would run. The forces judge; the error of the energy stands beside
-# them.
+# Each fold trains on some 70 frames for eight epochs at one learning rate: enough for a page, far
+# from a potential that you would run. The forces judge; the error of the energy stands beside them.
 
 # %%
 comparison = graphnorms.compare(
@@ -65,8 +64,8 @@ comparison = graphnorms.compare(
     norms=["none", "layer", "rms"],
     learning_rate=0.002,
     folds=6,
-    epochs=12,
-    batch_size=16,
+    epochs=8,
+    batch_size=8,
     layers=2,
     hidden=32,
     out="runs/alloys",
@@ -103,8 +102,8 @@ with_graph = graphnorms.compare(
     norms=["none", "graph"],
     learning_rate=0.002,
     folds=2,
-    epochs=3,
-    batch_size=16,
+    epochs=2,
+    batch_size=8,
     layers=2,
     hidden=32,
     out="runs/alloys-graph",

@@ -201,7 +201,8 @@ def _entries(table: ScoreTable, roles: Roles) -> tuple[list[Entry], list[str]]:
         )
         raise ValueError(
             f"column {roles.score!r} has {entries}, e.g. {str(value)!r:.60} in "
-            f"{table.places(row)}; write nan for a trial that failed, or name another column by --score"
+            f"{table.places(row)}; write nan for a trial that failed, or name another column with "
+            "--score"
         )
     notes = []
     if means:
