@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/graphnorms/kernels/cpu/*.cpp src/graphnorms/kernels/cpu/*.h src/graphnorms/kernels/cpu/*.inl)
 
-.PHONY: demo test test-all check docs bench studies clean
+.PHONY: demo test test-all check docs examples bench studies clean
 
 demo: $(VENV)/.lab
 	$(BIN)/graphnorms compare MUTAG
@@ -27,6 +27,10 @@ check: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+
+# Runs the worked examples (minutes) and writes their notebooks, which `make docs` shows as they are.
+examples: $(VENV)/.dev
+	$(BIN)/python scripts/make_examples.py --again
 
 bench: $(VENV)/.dev
 	for suite in layers calls memory epoch scaling lab; do $(BIN)/graphnorms bench $$suite --threads 1,2 || exit; done

@@ -12,7 +12,8 @@ import graphnorms
 project = "graphnorms"
 copyright = "2026, the graphnorms authors"
 version = release = graphnorms.__version__
-extensions = ["myst_parser", "formulas"]
+extensions = ["myst_nb", "formulas"]
+nb_execution_mode = "off"
 html_math_renderer = "mathml"
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3

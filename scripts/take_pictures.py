@@ -4,8 +4,8 @@
     PYTHONPATH=. python scripts/take_pictures.py old/report.html runs/MUTAG-gin/report.html
 
 Writes `report-1280-light.webp` and its like into docs/images, of the last page also its upper part
-(`report.png`) and its learning curves as a file has them, and prints the size of each page and how
-long it takes to paint.
+(`report.png`; down to the leaderboard `verdict.png`, for README) and its learning curves as a file
+has them, and prints the size of each page and how long it takes to paint.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ SHOWN: Final = {1280: 620, 390: 280}  # width of a page in the picture
 GAP: Final = 16
 GREY: Final = "#b8b8b8"
 OPENINGS: Final = 7
+LAST: Final = {
+    "report": "document.getElementById('validation_loss').closest('section')",
+    "verdict": "document.querySelector('table')",
+}
+"""Where the pictures of the upper part end."""
 
 
 def taken(browser: Browser) -> Image.Image:
@@ -36,13 +41,12 @@ def taken(browser: Browser) -> Image.Image:
         return Image.open(io.BytesIO(Path(file.name).read_bytes())).convert("RGB")
 
 
-def upper_part(browser: Browser, page: Path) -> Image.Image:
-    """Return a page from its top to the end of the learning curves."""
+def upper_part(browser: Browser, page: Path, last: str) -> Image.Image:
+    """Return a page from its top to the end of an element, which is given in JavaScript."""
     browser.size(1160)
     browser.media()
     browser.open(page)
-    section = "document.getElementById('validation_loss').closest('section')"
-    end = browser.evaluate(f"{section}.getBoundingClientRect().bottom + window.scrollY")
+    end = browser.evaluate(f"{last}.getBoundingClientRect().bottom + window.scrollY")
     browser.size(1160, round(end) + GAP)
     return taken(browser)
 
@@ -108,8 +112,9 @@ def main() -> None:
                 file = arguments.out / f"report-{width}-{colors}.webp"
                 side_by_side(pictures).save(file, quality=50, method=6)
         page = arguments.pages[-1]
-        upper = upper_part(browser, page)
-    upper.quantize(256).save(arguments.out / "report.png", optimize=True)
+        upper = {name: upper_part(browser, page, last) for name, last in LAST.items()}
+    for name, picture in upper.items():
+        picture.quantize(256).save(arguments.out / f"{name}.png", optimize=True)
     curves = Image.open(page.with_name(f"{page.stem}-figures") / "learning_curves.png")
     curves.convert("RGB").quantize(256).save(arguments.out / "learning-curves.png", optimize=True)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, Final, NoReturn, Self
 
-from graphnorms.errors import one_line
+from graphnorms.errors import did_you_mean, one_line
 from graphnorms.interrupts import SIGNALS
 from graphnorms.process_state import kept_state
 
@@ -88,7 +88,9 @@ def find(spec: str, makes: str) -> Callable[..., Any]:
             sys.path.remove(here)
     for attribute in path.split("."):
         if not hasattr(found, attribute):
-            raise ValueError(f"{spec}: {module_name} has no {path!r}")
+            public = [name for name in dir(found) if not name.startswith("_")]
+            near = did_you_mean(attribute, public, "")
+            raise ValueError(f"{spec}: {module_name} has no {path!r}{f'; {near}' * bool(near)}")
         found = getattr(found, attribute)
     if not callable(found):
         raise ValueError(

@@ -6,7 +6,7 @@ import difflib
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 from rich.table import Column
@@ -49,11 +49,18 @@ def runs(
     if not found:
         console.print(f"no runs in {folder}; graphnorms compare makes one", markup=False)
         return 0
-    headings = ("data", "model", "protocol", "norms", "trials", "last")
-    table = plain_table(Column("run", overflow="fold"), *headings)
+    # A name that is cut could not be typed, and a time could not be read.
+    folded = [Column(name, overflow="fold") for name in ("run", "data")]
+    headings = ("model", "protocol", "norms", "trials")
+    table = plain_table(*folded, *headings, Column("last", min_width=_TIME))
+    readable = [run for run in found if not run.problem]
+    for run in readable:
+        table.add_row(*map(Text, _cells(run)))
+    if readable:
+        console.print(table)
     for run in found:
-        table.add_row(*map(Text, _cells(run, run.folder.name)))
-    console.print(table)
+        if run.problem:  # a sentence in a cell would leave the other columns no room
+            console.print(f"{run.folder.name}: {run.problem}", markup=False)
     return 0
 
 
@@ -165,13 +172,15 @@ def folder_of(run: str) -> Path:
     raise GraphnormsError(f"{run} holds no run ({CONFIG} is missing); {hint}")
 
 
-def _cells(run: RunSummary, name: str) -> tuple[str, ...]:
-    if run.problem:
-        return name, run.problem, "", "", "", "", _when(run.written)
+def _cells(run: RunSummary) -> tuple[str, ...]:
     trials = f"{run.done + run.failed}" + ("" if run.planned is None else f"/{run.planned}")
     failed = f", {run.failed} failed" if run.failed else ""
     about = (Path(run.dataset).name, run.model, run.protocol, str(len(run.norms)))
-    return name, *about, trials + failed, _when(run.written)
+    return run.folder.name, *about, trials + failed, _when(run.written)
+
+
+_TIME: Final = len("2026-11-30")
+"""The narrowest column of times: the hour goes to a second line."""
 
 
 def _when(written: datetime | None) -> str:

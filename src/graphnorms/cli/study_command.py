@@ -8,12 +8,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 from rich.text import Text
 
 from graphnorms.cli import complain
@@ -70,6 +71,18 @@ Redraw = Annotated[
     typer.Option("--redraw", help="Judge and draw kept measurements again, without measuring."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="A line for every case, on a terminal too.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say the verdict only, and errors.")]
+
+
+class _Output(NamedTuple):
+    """How much is printed."""
+
+    as_json: bool
+    verbose: bool
+    quiet: bool
 
 
 def _command(name: str, words: str, *, every: bool = False) -> None:
@@ -84,12 +97,17 @@ def _command(name: str, words: str, *, every: bool = False) -> None:
         out: Out = STUDIES,
         redraw: Redraw = False,
         as_json: AsJson = False,
+        verbose: Verbose = False,
+        quiet: Quiet = False,
     ) -> int:
+        if verbose and quiet:
+            raise ValueError("--verbose and --quiet say the opposite; give one of them")
         settings = _settings(seed=seed, full=full, tiny=tiny, data=data)
         chosen = [study_named(each) for each in (NAMES if every else [name])]
-        code = _run(chosen, settings, workers, out, redraw=redraw, as_json=as_json)
+        output = _Output(as_json, verbose, quiet)
+        code = _run(chosen, settings, workers, out, output, redraw=redraw)
         if every and code not in (INTERRUPTED, TERMINATED):
-            _write_gallery(out / GALLERY, out, quiet=as_json)
+            _write_gallery(out / GALLERY, out, quiet=as_json or quiet)
         return code
 
     study.command(name, help=words)(command)
@@ -110,9 +128,9 @@ def _run(
     settings: Settings,
     workers: int | None,
     out: Path,
+    output: _Output,
     *,
     redraw: bool,
-    as_json: bool,
 ) -> int:
     from graphnorms.errors import GraphnormsError
     from graphnorms.lab.engines import default_workers
@@ -129,7 +147,7 @@ def _run(
             if redraw:
                 result = redraw_study(each, folder)
             else:
-                with _shown(terminal(stderr=as_json), each, quiet=as_json) as display:
+                with _shown(terminal(stderr=output.as_json), each, output) as display:
                     result = run_study(
                         each, settings, folder, workers=number, command=typed, on_progress=display
                     )
@@ -144,9 +162,11 @@ def _run(
             failed = True
             continue
         results.append(result)
-        if not as_json:
+        if output.quiet and not output.as_json:
+            say(terminal(), f"{result.name}: {result.finding.verdict}")
+        elif not output.as_json:
             show_result(terminal(highlight=False), result, folder)
-    if as_json:
+    if output.as_json:
         outcome = [json.loads(result.to_json()) for result in results]
         print(json.dumps(outcome[0] if len(chosen) == 1 else outcome, indent=2, allow_nan=False))
     return 1 if failed else 0
@@ -180,9 +200,11 @@ def show_result(console: Console, result: StudyResult, folder: Path) -> None:
 
 
 @contextmanager
-def _shown(console: Console, of: Study, *, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+def _shown(console: Console, of: Study, output: _Output) -> Iterator[Callable[[Progress], None]]:
     """Give what shows progress: a bar on a terminal, else a line per case."""
-    if console.is_terminal and not console.is_dumb_terminal:
+    if output.quiet or (output.as_json and not output.verbose and not console.is_terminal):
+        yield lambda progress: None
+    elif console.is_terminal and not console.is_dumb_terminal and not output.verbose:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -195,7 +217,7 @@ def _shown(console: Console, of: Study, *, quiet: bool) -> Iterator[Callable[[Pr
                 task, completed=progress.done, total=progress.total, left=_left(progress)
             )
     else:
-        yield lambda progress: None if quiet else _say_progress(console, progress)
+        yield lambda progress: _say_progress(console, progress)
 
 
 def _say_progress(console: Console, progress: Progress) -> None:
@@ -246,7 +268,9 @@ def list_(
         print(json.dumps(listed, indent=2, ensure_ascii=False, allow_nan=False))
         return 0
     console = terminal(highlight=False)
-    table = plain_table("study", "claim", "cost", f"last verdict in {out}")
+    # A name that is cut could not be typed; a column of nothing would take the room of the claims.
+    verdicts = [f"last verdict in {out}"] if found else []
+    table = plain_table(Column("study", no_wrap=True), "claim", "cost", *verdicts)
     for each in studies:
         last = Text("")
         for place, run in enumerate(found.get(each.name, [])):
@@ -254,7 +278,7 @@ def list_(
             last.append(", " if place else "")
             last.append(run.finding.verdict, style=COLORS[run.finding.verdict])
             last.append(f" ({how})" if how else "")
-        table.add_row(each.name, Text(each.claim), f"{each.seconds} s", last)
+        table.add_row(each.name, Text(each.claim), f"{each.seconds} s", *([last] if found else []))
     console.print(table)
     console.print("\nCost: of the default size, on two cores.")
     return 0

@@ -71,9 +71,11 @@ class Replacement:
         self._undone = False
         if not self.norms:
             by_hand = f"; replace these yourself: {', '.join(self.unknown)}"
+            whose = "PyG, torch or graphnorms"
+            if known_as is recognize_any:
+                whose = "PyG, torch, graphnorms, e3nn, fairchem, cuEquivariance or Equiformer"
             raise ValueError(
-                f"{type(model).__name__} has no norm of PyG, torch or graphnorms"
-                f"{by_hand if self.unknown else ''}"
+                f"{type(model).__name__} has no norm of {whose}{by_hand if self.unknown else ''}"
             )
 
     def exchange(

@@ -27,7 +27,7 @@ class Entry:
         score: In the unit of the table; NaN where there is none.
         failure: Why there is none.
         metric: What the score is, if a column says.
-        row: Number of its row, from 1.
+        row: Number of its row, from 0.
         counts: Items trained on and tested, if known.
     """
 
@@ -127,7 +127,7 @@ def read_entries(
         replace(entry, score=entry.score / 100) if metrics[entry.dataset].percent else entry
         for entry in entries
     ]
-    notes = [*table.notes, *roles.notes, *notes, *doubled, *_failures(entries)]
+    notes = [*table.notes, *roles.notes, *notes, *doubled, *_failures(entries, table)]
     if len(entries) == len(methods):
         notes.append(
             "One score per method: nothing can be tested, and the order may be chance; repeat it "
@@ -172,11 +172,11 @@ def _entries(table: ScoreTable, roles: Roles) -> tuple[list[Entry], list[str]]:
             if number is None and text in FAILURES:
                 number, failure = math.nan, failure or text
             if number is None:
-                wrong.append((row + 1, value))
+                wrong.append((row, value))
                 continue
             means += is_mean
             if not method:
-                raise ValueError(f"row {row + 1} has no method (column {roles.method!r})")
+                raise ValueError(f"{table.places(row)} has no method (column {roles.method!r})")
             labels = {
                 role: text
                 for role, text in (shared | more).items()
@@ -187,7 +187,7 @@ def _entries(table: ScoreTable, roles: Roles) -> tuple[list[Entry], list[str]]:
                     method=method,
                     score=math.nan if failure else number,
                     failure=failure or ("no score" * math.isnan(number) * (not roles.spread)),
-                    row=row + 1,
+                    row=row,
                     counts=counts,
                     **labels,
                 )
@@ -200,8 +200,9 @@ def _entries(table: ScoreTable, roles: Roles) -> tuple[list[Entry], list[str]]:
             else f"{len(wrong)} entries that are no numbers"
         )
         raise ValueError(
-            f"column {roles.score!r} has {entries}, e.g. {str(value)!r:.60} in row {row}; --score "
-            "names another column"
+            f"column {roles.score!r} has {entries}, e.g. {str(value)!r:.60} in "
+            f"{table.places(row)}; write nan for a trial that failed, or name another column with "
+            "--score"
         )
     notes = []
     if means:
@@ -236,15 +237,15 @@ def _without_doubles(entries: Sequence[Entry], table: ScoreTable) -> tuple[list[
         differing = [
             name
             for name, values in table.columns.items()
-            if label_of(values[earlier.row - 1]) != label_of(values[entry.row - 1])
+            if label_of(values[earlier.row]) != label_of(values[entry.row])
         ]
         if not differing:
             same += 1
             continue
         which = listing(map(repr, differing[:MOST_NAMED]))
         raise ValueError(
-            f"{_about(entry)} is there twice (rows {earlier.row} and {entry.row}, which differ in "
-            f"{which}); keep one of them, or name the column that tells them apart by --fold, "
+            f"{_about(entry)} is there twice ({table.places(earlier.row, entry.row)}, which differ "
+            f"in {which}); keep one of them, or name the column that tells them apart by --fold, "
             "--seed, --repeat or --method"
         )
     return kept, [f"Left out, as exact repeats: {several(same, 'row')}."] if same else []
@@ -289,13 +290,13 @@ def _metrics(entries: Sequence[Entry], roles: Roles, higher: bool | None) -> dic
     return {dataset: found[name] for dataset, name in names.items()}
 
 
-def _failures(entries: Iterable[Entry]) -> list[str]:
+def _failures(entries: Iterable[Entry], table: ScoreTable) -> list[str]:
     """Name the scores that are missing."""
     failed = [entry for entry in entries if entry.failure]
     if not failed:
         return []
     reasons = Counter(entry.failure for entry in failed)
     why = listing(f"{count} {reason}" for reason, count in reasons.most_common(MOST_NAMED))
-    rows = [str(entry.row) for entry in failed[:MOST_NAMED]]
+    rows = [entry.row for entry in failed[:MOST_NAMED]]
     more = f" and {len(failed) - len(rows)} more" if len(failed) > len(rows) else ""
-    return [f"Rows without a score count as failed trials: {why} (row {', '.join(rows)}{more})."]
+    return [f"Rows without a score count as failed trials: {why} ({table.places(*rows)}{more})."]

@@ -46,10 +46,12 @@ def _from_wandb(table: ScoreTable) -> ScoreTable:
     states = [str(state).lower() for state in table.columns["State"]]
     going = [row for row, state in enumerate(states) if state in ("running", "pending")]
     kept = [row for row in range(len(table)) if row not in set(going)]
-    columns = table.kept(kept)
+    table = table.kept(kept)
     states = [states[row] for row in kept]
     columns = {
-        name: values for name, values in columns.items() if name not in _WANDB_OWN or name == "Name"
+        name: values
+        for name, values in table.columns.items()
+        if name not in _WANDB_OWN or name == "Name"
     }
     columns["failure"] = ["" if state == "finished" else state for state in states]
     lost = [state for state in states if state != "finished"]
@@ -77,7 +79,8 @@ def _from_frame(table: ScoreTable) -> ScoreTable:
             "the table lacks; graphnorms show judges the run itself"
         )
     final = [row for row, stage in enumerate(stages) if stage == "final"]
-    columns = table.kept(final)
+    table = table.kept(final)
+    columns = table.columns
     given = "given" in {str(kind) for kind in columns.get("split_kind", [])}
     splits = {str(fold) for fold in columns.get("fold", [])}
     design = "folds" if not given else "resampled" if len(splits) > 1 else "seeds"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ class ScoreTable:
     Args:
         columns: The table.
         source: What it was read as, in words: `a CSV file`, `a report of GraphNetz`.
+        lines: The line of each row in a text file, from 1, where the header is one; else empty.
         roles: Columns whose meaning the format says, by role, see `score_columns.ROLES`.
         design: The design that the format says; empty: not said.
         reason: Why it is that design, in words.
@@ -35,6 +35,7 @@ class ScoreTable:
 
     columns: Columns
     source: str
+    lines: tuple[int, ...] = ()
     roles: Mapping[str, str] = field(default_factory=dict)
     design: str = ""
     reason: str = ""
@@ -45,9 +46,17 @@ class ScoreTable:
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
 
-    def kept(self, rows: Sequence[int]) -> Columns:
-        """Return some of the rows."""
-        return {name: [values[row] for row in rows] for name, values in self.columns.items()}
+    def kept(self, rows: Sequence[int]) -> ScoreTable:
+        """Return the table of some of the rows."""
+        columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
+        return replace(
+            self, columns=columns, lines=tuple(self.lines[row] for row in rows if self.lines)
+        )
+
+    def places(self, *rows: int) -> str:
+        """Name rows, given from 0, as whoever opens the table finds them: `line 3`, `rows 2, 4`."""
+        word, numbers = ("line", self.lines) if self.lines else ("row", range(1, len(self) + 1))
+        return f"{word}{'s' * (len(rows) > 1)} {', '.join(str(numbers[row]) for row in rows)}"
 
 
 def read_table(source: Any) -> ScoreTable:
@@ -88,28 +97,41 @@ def _read_file(path: Path) -> ScoreTable:
         raise GraphnormsError(f"{path} is no text in UTF-8") from None
     if suffix in (".json", ".jsonl", ".ndjson"):
         return _from_json(text, path)
-    return ScoreTable(columns=_from_csv(text, path), source=f"a {suffix[1:].upper()} file")
+    return _from_csv(text, path)
 
 
-def _from_csv(text: str, path: Path) -> Columns:
+def _from_csv(text: str, path: Path) -> ScoreTable:
     """Parse separated values; the separator is what the first line has most of."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    if not lines:
-        return {}
+    source = f"a {path.suffix[1:].upper()} file"
+    counted = [
+        (number, line)
+        for number, line in enumerate(text.splitlines(), 1)
+        if line.strip() and not line.startswith("#")
+    ]
+    if not counted:
+        return ScoreTable(columns={}, source=source)
+    lines = [line for _, line in counted]
     separator = max("\t;,", key=lambda mark: (lines[0].count(mark), mark == ","))
     if not lines[0].count(separator):
         raise ValueError(
             f"{path} has one column, {lines[0].strip()!r:.80}; expected a header of several"
         )
-    rows = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=separator))
+    reader = csv.reader([f"{line}\n" for line in lines], delimiter=separator)
+    rows: list[list[str]] = []
+    numbers: list[int] = []
+    begin = 0  # a quoted entry may go over several lines
+    for row in reader:
+        rows.append(row)
+        numbers.append(counted[begin][0])
+        begin = reader.line_num
     names = [name.strip() or f"column {place}" for place, name in enumerate(rows[0], 1)]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"{path} has the column {repeated[0]!r} {names.count(repeated[0])} times")
-    for number, row in enumerate(rows[1:], 1):
+    for number, row in zip(numbers, rows, strict=True):
         if len(row) != len(names):
             raise ValueError(
-                f"{path}: row {number} has {len(row)} entries, and the header has {len(names)}"
+                f"{path}: line {number} has {len(row)} entries, and the header has {len(names)}"
             )
     comma = separator != ","
     columns = {
@@ -120,7 +142,7 @@ def _from_csv(text: str, path: Path) -> Columns:
         first = names[0]
         if columns[first] == [str(row) for row in range(len(rows) - 1)]:
             del columns[first]
-    return columns
+    return ScoreTable(columns=columns, source=source, lines=tuple(numbers[1:]))
 
 
 def _decimal(entry: str, comma: bool) -> str:

@@ -231,6 +231,12 @@ def _inconclusive(verdict: Verdict, best: NormSummary, name: Name) -> str:
         least = least_pairs(design, math.comb(len(verdict.rows), 2))
         return f"{shared}{compared} takes {least}."
     if design.protocol == "split" and design.by_fold:
+        if minimum >= MOST_PAIRS:
+            return (
+                f"inconclusive: the parts that are tested overlap, and each has "
+                f"{design.test_ratio:.2g} times the items that are trained on; no number of such "
+                f"splits is enough to judge {compared}. Train on more, or test on less."
+            )
         return f"{shared}{compared} takes at least {minimum}, which are not given."
     number, _, noun = count(minimum - most).partition(" ")
     return f"{shared}{compared} takes at least {minimum}: {number} more {noun} of each."

@@ -385,7 +385,8 @@ class Settings:
             ValueError: A setting is missing or not of its type, or the run is of a version that
                 chose one rate for all seeds of a split.
         """
-        several = len(data.get("learning_rates", ())) > 1
+        rates = data.get("learning_rates")
+        several = isinstance(rates, list | tuple) and len(rates) > 1
         if several and data.get("protocol") == "split" and "selection_runs" in data:
             raise ValueError(
                 "this run chose one learning rate for all seeds, which tells equal norms apart in "

@@ -48,6 +48,18 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
+def test_verbose_and_quiet(run, fakes):
+    code, out, _ = run("study", "gradient-flow", "--workers", "0", "-q")
+    assert (code, out.splitlines()) == (0, ["gradient-flow: confirmed"])
+    code, out, _ = run("study", "all", "--workers", "0", "-q")
+    assert [line.partition(":")[0] for line in out.splitlines()] == list(fakes)
+    _, loud, _ = run("study", "landscape", "--workers", "0", "--seed", "1", "-v")
+    assert loud.startswith(" 1/12  landscape")
+    code, _, err = run("study", "landscape", "-v", "-q")
+    assert code == 2
+    assert "give one of them" in err
+
+
 def test_a_study(run, fakes, tmp_path):
     code, out, err = run("study", "gradient-flow", "--workers", "0")
     assert (code, err) == (0, "")

@@ -482,6 +482,10 @@ WRONG: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "arguments swapped": (lambda: gn.replace_norms(wrong("graph"), wrong(Plain())), ("type str",)),
     "a state": (lambda: gn.replace_norms(wrong(Plain().state_dict())), ("type OrderedDict",)),
     "no norm": (lambda: gn.replace_norms(nn.Linear(2, 2)), ("Linear has no norm",)),
+    "no norm, fused": (
+        lambda: gn.replace_norms(nn.Linear(2, 2), "fused"),
+        ("Linear has no norm", "e3nn", "fairchem"),
+    ),
     "a wrapped model": (
         lambda: gn.replace_norms(nn.DataParallel(Plain())),
         ("DataParallel", "wrap the result"),

@@ -441,8 +441,11 @@ def test_bad_input(source: Any, options: dict[str, Any], message: str) -> None:
     [
         ("a.csv", "", "no rows"),
         ("a.csv", "acc\n0.5\n", "one column"),
-        ("a.csv", "model,seed,acc\na,0\n", "row 1 has 2 entries"),
+        ("a.csv", "model,seed,acc\na,0\n", "line 2 has 2 entries"),
         ("a.csv", "model,model,acc\na,0,1\n", "'model' 2 times"),
+        ("a.csv", "# by me\nmodel,seed,acc\n\na,0,1\nb,0,x\n", "'x' in line 5"),
+        ("a.csv", 'model,seed,acc\n"a\nb",0,.5\nb,0,x\n', "'x' in line 4"),
+        ("a.csv", "model,seed,acc\na,0,.5\na,0,.6\nb,0,1\n", r"\(lines 2, 3, which differ"),
         ("a.json", "{", "line 1 is no JSON"),
         ("a.json", "3", "no table"),
         ("a.xlsx", "x", "is no table"),

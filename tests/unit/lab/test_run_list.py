@@ -135,6 +135,7 @@ def test_what_is_damaged_or_no_run_breaks_nothing(tmp_path):
     [
         ({"protocol": 5}, "protocol is 5, expected text"),
         ({"learning_rates": ["a"]}, "learning_rates is 'a', expected a number > 0"),
+        ({"learning_rates": 3}, "learning_rates is 3, expected a list; each entry a number > 0"),
         ({"norms": {"none": 1}}, "norms is {'none': 1}, expected a list; each entry text"),
         ({"folds": 1e400}, "folds is inf, expected an integer ≥ 1"),
         ({"dataset": None}, "dataset is None, expected text"),
