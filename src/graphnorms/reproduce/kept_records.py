@@ -1,8 +1,8 @@
-"""Records of a run in little space, to be committed: what a page needs, and what a run goes on from.
+"""Records of a run in little space: what a page is drawn from, and a run goes on from.
 
-    MUTAG-gin-paper/
-      config.json       the run's, unchanged
-      records.jsonl.xz  its journal without measured times, losses rounded, compressed
+MUTAG-gin-paper/
+  config.json       the run's, unchanged
+  records.jsonl.xz  its journal without measured times, losses rounded, compressed
 """
 
 from __future__ import annotations

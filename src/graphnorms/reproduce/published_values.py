@@ -35,6 +35,7 @@ class Paper:
         title, source: What is reproduced, and where it was published.
         datasets, models, norms: What is trained, in the order of cost.
         protocols: How each is trained, see `graphnorms.compare`: first as the paper did.
+        studies: Those of `graphnorms study` that measure its other figures.
         counted: How many scores a published mean is over, by data set.
         values: What was published.
         options: The options of `compare` for a data set and a model.
@@ -51,6 +52,7 @@ class Paper:
     models: tuple[str, ...]
     norms: tuple[str, ...]
     protocols: tuple[str, ...]
+    studies: tuple[str, ...]
     counted: Mapping[str, int]
     values: Mapping[Place, Published] = field(repr=False)
     options: Callable[[str, str], dict[str, Any]]
@@ -93,6 +95,7 @@ GRAPHNORM: Final = Paper(
     models=("gin", "gcn"),
     norms=("none", "batch", "layer", "instance", "graph"),
     protocols=("paper", "nested"),
+    studies=("preconditioning", "batch-noise", "alpha"),
     counted=dict.fromkeys(_COLUMNS, 10),
     values=_of_graphnorm(),
     options=lambda dataset, model: {
@@ -157,6 +160,7 @@ LUO: Final = Paper(
     models=("gcn",),
     norms=("none", "batch", "layer"),
     protocols=("split",),
+    studies=(),
     counted={"cora": 5, "citeseer": 5, "minesweeper": 3}
     | dict.fromkeys(("chameleon_filtered", "squirrel_filtered"), 10),
     values={
@@ -167,7 +171,11 @@ LUO: Final = Paper(
         ("minesweeper", "gcn", "batch"): Published(97.86, 0.24),
     },
     options=_tuned,
-    file=lambda name: (Path(f"{name}.npz"), *(Path(name, f"{each}.npz") for each in (name, f"{name}_linqs"))),
+    file=lambda name: (
+        Path(f"{name}.npz"),
+        Path(name, f"{name}.npz"),
+        Path(name, f"{name}_linqs.npz"),
+    ),
     named={},
     protocol="GCNConv, on heterophilous graphs plus a Linear of the node itself, then norm, ReLU "
     "and dropout in every layer, one Linear; layers, channels, dropout, rate and decay tuned by "
