@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from graphnorms.reproduce.published_values import Paper
 
 reproduce = typer.Typer(
-    help="Train a published table again by its authors' protocol, beside what was published."
+    help="Train a published table again by its authors' protocol, and show both."
 )
 
 RESULTS = Path("reproduction")
+_WIDTH = 140  # so that intervals are not broken
 Data = Annotated[
     Path | None,
     typer.Option(help="The folder of the data, such as MUTAG/MUTAG.txt.", show_default="by name"),
@@ -84,7 +85,7 @@ def _command(name: str, words: str) -> None:
             if studies:
                 _measure(paper, data, folder, number)
         outcome = Outcome.of(paper, folder, part)
-        console = terminal(highlight=False)
+        console = terminal(highlight=False, width=_WIDTH)
         for table in outcome.tables():
             console.print(f"\n{table.title}", style="bold", markup=False)
             shown = plain_table(*table.header)

@@ -19,6 +19,7 @@ from graphnorms.data import GraphSet, load_dataset
 from graphnorms.errors import DatasetError, GraphnormsError, unknown_name
 from graphnorms.interrupts import terminable
 from graphnorms.lab.comparison import Comparison, open_comparison
+from graphnorms.lab.engines import ThisProcess
 from graphnorms.lab.options import Options
 from graphnorms.lab.prepare import prepare
 from graphnorms.lab.run import CONFIG, RECORDS, Run
@@ -193,7 +194,7 @@ def train(cell: Cell, graphs: GraphSet, out: Path, part: Part, workers: int, say
         norms=cell.paper.norms,
         protocol=cell.protocol,
         reasons=_NO_REASONS,
-        workers=workers,
+        workers=max(1, workers),
         out=folder,
         **given,
         **({} if folds is None else {"folds": folds}),
@@ -207,7 +208,7 @@ def train(cell: Cell, graphs: GraphSet, out: Path, part: Part, workers: int, say
         say(f"{cell.title}: {done} of {len(wanted)} trials are there")
         if not missing:
             return
-        engine = plan.engine(len(missing))
+        engine = plan.engine(len(missing)) if workers else ThisProcess(*plan.work, None)
         with engine, closing(run.complete(engine, missing)) as records:
             for record in records:
                 done += 1
