@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -107,6 +107,19 @@ class Cell:
         """What it is, in words."""
         return f"{self.dataset}, {self.model.upper()}, protocol {self.protocol}"
 
+    def options(self, folder: Path, workers: int | None = None) -> Options:
+        """Return what `compare` would be asked for."""
+        given = self.paper.options(self.dataset, self.model)
+        given |= {"epochs": self.epochs} if self.epochs else {}
+        return Options(
+            norms=self.paper.norms,
+            protocol=self.protocol,
+            reasons=_NO_REASONS,
+            workers=workers,
+            out=folder,
+            **given,
+        )
+
 
 Say = Callable[[str], None]
 
@@ -187,18 +200,7 @@ def train(cell: Cell, graphs: GraphSet, out: Path, part: Part, workers: int, say
     """
     folder = out / cell.folder
     restore(folder)
-    given: dict[str, Any] = cell.paper.options(cell.dataset, cell.model)
-    given |= {"epochs": cell.epochs} if cell.epochs else {}
-    folds = given.pop("folds", None)
-    options = Options(
-        norms=cell.paper.norms,
-        protocol=cell.protocol,
-        reasons=_NO_REASONS,
-        workers=max(1, workers),
-        out=folder,
-        **given,
-        **({} if folds is None else {"folds": folds}),
-    )
+    options = cell.options(folder, max(1, workers))
     plan, config = prepare(graphs, options)
     with terminable(), Run(folder, config) as run:
         planned = Agenda(plan.schedule, run.journal).known()

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from graphnorms.training import training_defaults
+
 Place: TypeAlias = tuple[str, str, str]
 """Data set, model and norm."""
 
@@ -101,6 +103,7 @@ GRAPHNORM: Final = Paper(
     options=lambda dataset, model: {
         "model": model,
         "preset": "graphnorm-paper",
+        "epochs": training_defaults("graphnorm-paper").epochs,  # a budget would cut them
         "folds": 10,
         "runs": 1,
         "learning_rate": [0.01],

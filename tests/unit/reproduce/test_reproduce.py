@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from graphnorms.data import SplitConfig, load_dataset, split_items
+from graphnorms.lab.prepare import prepare
+from graphnorms.lab.schedule import Agenda
 from graphnorms.lab.trials import group_trials
 from graphnorms.models import GNN, preset
 from graphnorms.reproduce.against_published import (
@@ -75,6 +77,21 @@ def test_a_trial_has_the_protocol_of_the_authors(run: Path) -> None:
         assert (record.counts["train_items"], record.counts["validation_items"]) == (169, 19)
         assert record.counts["test_items"] == 0
         assert (model["layers"], model["hidden"], model["readout"]) == (4, 64, "sum")
+
+
+@pytest.mark.parametrize("model", ["gin", "gcn"])
+@pytest.mark.parametrize("protocol", ["paper", "nested"])
+def test_the_whole_paper_is_planned(model: str, protocol: str, tmp_path: Path) -> None:
+    """Ten folds of five norms for 400 epochs, and no trial that chooses a rate."""
+    cell = Cell(paper=GRAPHNORM, dataset="MUTAG", model=model, protocol=protocol)
+    graphs = read_data(GRAPHNORM, "MUTAG", None)
+    plan, _ = prepare(graphs, cell.options(tmp_path))
+    planned = Agenda(plan.schedule).known()
+    assert len(planned) == 50
+    assert {(each.epochs, each.learning_rate, each.schedule) for each in planned} == {
+        (400, 0.01, "linear")
+    }
+    assert {each.norm for each in planned} == {"none", "batch", "layer", "instance", "graph"}
 
 
 def test_a_node_counts_twice_and_its_neighbours_once() -> None:
