@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graphnorms.report.style import display_name
 from graphnorms.reproduce.reproduction_tables import SELECTIONS
 from graphnorms.studies import drawing
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from graphnorms.lab.comparison import Comparison
     from graphnorms.reproduce.against_published import Row
     from graphnorms.reproduce.paper_runs import Cell
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 _MARKED = (("o", 0.0), ("D", 0.25))
 """Marker and place of the protocols."""
 
+_POINTS = 100  # of a curve
+
 
 def scores(paper: Paper, rows: Sequence[Row]) -> Figure:
     """Draw published and trained means, a panel for each data set and model.
@@ -28,7 +33,7 @@ def scores(paper: Paper, rows: Sequence[Row]) -> Figure:
     A line is one standard deviation to each side, as the papers give it.
     """
     places = list(dict.fromkeys((row.model, row.dataset) for row in rows))
-    figure, axes = drawing.new_figure(len(places), columns=min(3, len(places)), size=(3.2, 2.5))
+    figure, axes = _panels(len(places))
     norms = [norm for norm in paper.norms if any(row.norm == norm for row in rows)]
     for axis, (model, dataset) in zip(axes, places, strict=True):
         for row in (row for row in rows if (row.model, row.dataset) == (model, dataset)):
@@ -60,15 +65,16 @@ def scores(paper: Paper, rows: Sequence[Row]) -> Figure:
 def convergence(paper: Paper, found: Sequence[tuple[Cell, Comparison]]) -> Figure:
     """Draw the training accuracy by epoch with each norm, as figure 5 of Cai et al. does."""
     chosen = [each for each in found if each[0].protocol == paper.protocols[0]]
-    figure, axes = drawing.new_figure(len(chosen), columns=min(3, len(chosen)), size=(3.2, 2.5))
+    figure, axes = _panels(len(chosen))
     for axis, (cell, comparison) in zip(axes, chosen, strict=True):
         for norm, of_norm in comparison.trials.items():
             curves = 100 * of_norm.curves("train_score")
             if not curves.size:
                 continue
-            band = drawing.mean_band(curves)
+            kept = _kept(curves.shape[1])
+            band = drawing.mean_band(curves[:, kept])
             how: dict[str, Any] = drawing.look_of(norm) | {"linewidth": 1}
-            drawing.line_with_band(axis, range(1, 1 + curves.shape[1]), band, **how)
+            drawing.line_with_band(axis, (kept + 1).tolist(), band, **how)
         title = f"{cell.model.upper()} on {cell.dataset}"
         drawing.label_axes(axis, "epoch", "training accuracy", y_unit="%", title=title)
     drawing.legend_below(figure, *axes)
@@ -83,7 +89,7 @@ def ablation(
     GraphNorm with α = 1 is InstanceNorm with another ε: figure 6 of Cai et al.
     """
     chosen = [each for each in found if each[0].protocol == paper.protocols[0]]
-    figure, axes = drawing.new_figure(len(chosen), columns=min(3, len(chosen)), size=(3.2, 2.5))
+    figure, axes = _panels(len(chosen))
     for axis, (cell, comparison) in zip(axes, chosen, strict=True):
         first, second = (comparison.trials[each].done for each in (norm, other))
         folds = sorted(first.keys() & second.keys())
@@ -94,11 +100,23 @@ def ablation(
                 for of in (first, second)
             ]
             ahead = np.array(curves[0]) - np.array(curves[1])  # (folds, epochs)
-            band = drawing.mean_band(ahead)
+            kept = _kept(ahead.shape[1])
+            band = drawing.mean_band(ahead[:, kept])
             look = {"color": drawing.look_of(norm)["color"]}
-            drawing.line_with_band(axis, range(1, 1 + ahead.shape[1]), band, **look)
+            drawing.line_with_band(axis, (kept + 1).tolist(), band, **look)
             title += f": {ahead.mean():+.1f} points"
         drawing.mark_level(axis, 0)
-        label = f"{display_name(norm)} less {display_name(other)}"
+        label = f"{display_name(norm)} ahead"
         drawing.label_axes(axis, "epoch", label, y_unit="points", title=title)
     return figure
+
+
+def _panels(number: int) -> tuple[Figure, list[Axes]]:
+    size = (3.2, 2.5) if number > 1 else (7.0, 3.2)
+    return drawing.new_figure(number, columns=min(3, number), size=size)
+
+
+def _kept(epochs: int) -> NDArray[np.int64]:
+    """Return the epochs that a curve is drawn at, from 0: the first, the last, and some between."""
+    places = np.linspace(0, epochs - 1, min(epochs, _POINTS)).round()
+    return np.unique(places.astype(np.int64))

@@ -220,7 +220,7 @@ def _circumstances(outcome: Outcome) -> str:
             for each in value if isinstance(value, list) else [value]:
                 where[f"{name} {each}" if name != "processor" else str(each)] = None
     return (
-        f"{trials} trials, {seconds / 3600:.1f} hours of one core ({', '.join(where)}). Training "
+        f"{trials} trials that took {seconds / 3600:.1f} hours together ({', '.join(where)}). Training "
         "is chaotic: another processor, or another version of the kernels, rounds differently, and "
         "moves a fold's accuracy by a graph or two."
     )

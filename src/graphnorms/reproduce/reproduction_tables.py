@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -109,12 +109,3 @@ def recalled_note(rows: Sequence[Row]) -> str:
     if not any(row.published is not None and row.published.recalled for row in rows):
         return ""
     return f"{RECALLED} From memory of the paper; the other values were read at the source."
-
-
-def counts(rows: Sequence[Row]) -> Mapping[str, int]:
-    """Return how many scores there are by protocol."""
-    found: dict[str, int] = {}
-    for row in rows:
-        for protocol, trained in row.trained.items():
-            found[protocol] = found.get(protocol, 0) + trained.number
-    return found
