@@ -50,13 +50,15 @@ class Outcome:
         paper: The paper.
         found: Its comparisons.
         rows: Trained beside published.
-        gaps: How far the first of the norms is ahead of the others.
+        gaps: How far `AHEAD` is ahead of the other norms.
+        epochs: Those of a run that was cut down; None for the paper's.
     """
 
     paper: Paper
     found: Sequence[tuple[Cell, Comparison]]
     rows: Sequence[Row]
     gaps: Sequence[Gap]
+    epochs: int | None = None
 
     @classmethod
     def of(cls, paper: Paper, out: Path, part: Part | None = None) -> Outcome:
@@ -65,9 +67,10 @@ class Outcome:
         Raises:
             GraphnormsError: There is nothing, or a file is damaged.
         """
-        found = list(trained(paper, part or Part(), out))
+        part = part or Part()
+        found = list(trained(paper, part, out))
         require_some(found, out, paper)
-        return cls(paper, found, rows_of(found), gaps_of(found, AHEAD))
+        return cls(paper, found, rows_of(found), gaps_of(found, AHEAD), part.epochs)
 
     def tables(self) -> list[TextTable]:
         """Return all tables."""
@@ -77,6 +80,8 @@ class Outcome:
     @property
     def conclusion(self) -> str:
         """What is reproduced, and what is not, by how much."""
+        if self.epochs is not None:
+            return f"Cut down to {self.epochs} epochs, so that no published value is reproduced."
         return conclusion(self.rows, self.paper.protocols[0])
 
 
@@ -150,12 +155,10 @@ def _body(outcome: Outcome, folder: Path, base: Path, studies: Iterable[Path]) -
         "(Welch); a published value is known by its mean and standard deviation alone. The folds "
         "are the same, so that the interval is rather too wide.",
     ]
-    *of_scores, last = outcome.tables()
-    tables = [*of_scores, last]
-    parts += [f"### {table.title}\n\n{table.as_markdown()}" for table in tables]
+    parts += [f"### {table.title}\n\n{table.as_markdown()}" for table in outcome.tables()]
     parts += [note] if (note := recalled_note(outcome.rows)) else []
     parts += _figures(outcome, folder, base)
-    parts += [text for name in paper.studies if (text := _study(name, studies, base))]
+    parts += [text for name in paper.studies if (text := _study(name, studies, folder, base))]
     parts.append(_circumstances(outcome))
     return "\n\n".join(parts)
 
@@ -191,8 +194,11 @@ def _figures(outcome: Outcome, folder: Path, base: Path) -> list[str]:
     return texts
 
 
-def _study(name: str, folders: Iterable[Path], base: Path) -> str:
-    """Return finding and figure of a study on the paper's data, from the first folder with one."""
+def _study(name: str, folders: Iterable[Path], copies: Path, base: Path) -> str:
+    """Return finding and figure of a study on the paper's data, from the first folder with one.
+
+    A figure that does not lie below `base` is copied.
+    """
     for studies in folders:
         for data in (Path("data"), None):
             own = own_folder(studies / name, Settings(data=data))
@@ -200,6 +206,11 @@ def _study(name: str, folders: Iterable[Path], base: Path) -> str:
                 continue
             result = load(own)
             picture = own / (SVG if (own / SVG).is_file() else PNG)
+            if not picture.is_relative_to(base):
+                copy = copies / f"{name}{picture.suffix}"
+                with replacing(copy) as temporary:
+                    temporary.write_bytes(picture.read_bytes())
+                picture = copy
             return (
                 f"### {TOPICS[name]}\n\n*{result.finding.verdict}* by the rule of `graphnorms "
                 f"study {name}`. {result.finding.statement}\n\n"
@@ -209,18 +220,17 @@ def _study(name: str, folders: Iterable[Path], base: Path) -> str:
 
 
 def _circumstances(outcome: Outcome) -> str:
-    seconds, trials = 0.0, 0
+    every = [comparison.trials for _, comparison in outcome.found]
+    hours = sum(trials.total_seconds for trials in every) / 3600
     where: dict[str, None] = {}
-    for _, comparison in outcome.found:
-        known = comparison.trials.environment
-        seconds += comparison.trials.total_seconds
-        trials += len(comparison.records)
-        for name in ("processor", "torch", "graphnorms"):
-            value = known.get(name)
-            for each in value if isinstance(value, list) else [value]:
-                where[f"{name} {each}" if name != "processor" else str(each)] = None
+    for trials in every:
+        for name, title in (("processor", ""), ("torch", "torch "), ("graphnorms", "graphnorms ")):
+            value = trials.environment.get(name) or []
+            where |= {
+                f"{title}{each}": None for each in (value if type(value) is list else [value])
+            }
     return (
-        f"{trials} trials that took {seconds / 3600:.1f} hours together ({', '.join(where)}). Training "
-        "is chaotic: another processor, or another version of the kernels, rounds differently, and "
-        "moves a fold's accuracy by a graph or two."
+        f"{sum(len(trials.every) for trials in every)} trials that took {hours:.1f} hours together "
+        f"({', '.join(where)}). Training is chaotic: another processor, or another version of the "
+        "kernels, rounds differently, and moves a fold's accuracy by a graph or two."
     )
