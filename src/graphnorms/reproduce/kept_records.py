@@ -10,7 +10,7 @@ from __future__ import annotations
 import lzma
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
@@ -75,7 +75,7 @@ def restore(folder: Path) -> None:
 
 
 def _lean(record: Record) -> Record:
-    history = {
+    history: dict[str, Any] = {
         name: [_rounded(value) if name.endswith("loss") else value for value in values]
         for name, values in record.history.items()
         if name in _KEPT

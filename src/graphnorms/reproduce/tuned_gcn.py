@@ -44,7 +44,8 @@ class TunedGCN(nn.Module):
     ) -> None:
         super().__init__()
         widths = [in_channels] + [hidden] * (layers - 1)
-        self.convolutions = nn.ModuleList(GCNConv(width, hidden, _Nothing) for width in widths)
+        nothing: Any = _Nothing
+        self.convolutions = nn.ModuleList(GCNConv(width, hidden, nothing) for width in widths)
         self.linears = nn.ModuleList(Linear(width, hidden) for width in widths if residual)
         self.norms = nn.ModuleList(norm(hidden) for _ in widths)
         self.head = Linear(hidden, out_channels)
