@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "predict": "Predict with an exported model: a row for each graph, or node, of some data.",
     "bench": "Time the layers on this machine, after checking their numbers.",
     "study": "Measure claims of the literature about normalization: one per command, or all.",
+    "reproduce": "Train a published table again by its authors' protocol, and show both.",
 }
 """The commands with a module of their own, which is imported when they are invoked, and what
 `--help` says of them."""
@@ -107,6 +108,7 @@ EXAMPLES = {
     "predict best.safetensors DATA": "what that model says of other graphs",
     "report RUN RUN -o page.html": "one page over several data sets or models",
     "study list": "claims of the literature, and what was measured of them",
+    "reproduce graphnorm": "the published table beside one trained here",
     "norms": "the normalizations there are",
     "bench layers": "how fast the layers are here, against PyG's and torch's",
     "backends": "which kernels run here, and why others do not",

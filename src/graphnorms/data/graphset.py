@@ -298,6 +298,10 @@ class GraphSet:
         """Return the same graphs with other node features, and what these are in words."""
         return self._with(x=x, features=features, columns=None)
 
+    def with_split(self, split: Tensor, name: str) -> GraphSet:
+        """Return the same graphs with another given split, see `GraphSet`, and its origin."""
+        return self._with(split=split, split_name=name)
+
     def subset(self, graph_ids: Tensor | Sequence[int]) -> GraphSet:
         """Return a subset of the graphs in the given order; classes keep their numbers.
 

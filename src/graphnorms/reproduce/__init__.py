@@ -1,0 +1,1 @@
+"""Published results trained again by their authors' protocol, beside what was published."""

@@ -1,0 +1,236 @@
+"""The page of a reproduced paper: tables, figures and what they say, never typed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from graphnorms.errors import GraphnormsError
+from graphnorms.files import fill_slots, replacing
+from graphnorms.report.style import display_name
+from graphnorms.reproduce import reproduction_figures as figures
+from graphnorms.reproduce.against_published import Gap, Row, conclusion, gaps_of, rows_of
+from graphnorms.reproduce.kept_records import PACKED, keep
+from graphnorms.reproduce.paper_runs import Part, require_some, trained
+from graphnorms.reproduce.published_values import PAPERS, Paper
+from graphnorms.reproduce.reproduction_tables import gap_table, recalled_note, score_tables
+from graphnorms.studies.drawing import drawn, write
+from graphnorms.studies.study import Settings
+from graphnorms.studies.study_list import TOPICS
+from graphnorms.studies.study_results import PNG, RESULT, SVG, load, own_folder
+
+if TYPE_CHECKING:
+    from graphnorms.lab.comparison import Comparison
+    from graphnorms.reproduce.paper_runs import Cell
+    from graphnorms.reproduce.reproduction_tables import TextTable
+
+AHEAD: Final = "graph"
+"""The norm that the gaps are of."""
+
+PAGE: Final = "page.md"
+_SELECTIONS: Final = {
+    "paper": "*The paper's selection* is the single epoch with the best validation accuracy "
+    "averaged over the folds, quoted with the standard deviation over the folds there: the graphs "
+    "that choose it measure it, so that it is optimistic.",
+    "nested": "*Honest selection*: in every fold the epoch is chosen by the accuracy on a tenth of "
+    "the training graphs, which are not trained on, and the score is that of the fold at that "
+    "epoch, which chose nothing; all else is the same.",
+    "split": "The score is that on the test nodes at the epoch with the best score on the "
+    "validation nodes, over the given splits or five seeds.",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was trained of a paper.
+
+    Args:
+        paper: The paper.
+        found: Its comparisons.
+        rows: Trained beside published.
+        gaps: How far `AHEAD` is ahead of the other norms.
+        epochs: Those of a run that was cut down; None for the paper's.
+    """
+
+    paper: Paper
+    found: Sequence[tuple[Cell, Comparison]]
+    rows: Sequence[Row]
+    gaps: Sequence[Gap]
+    epochs: int | None = None
+
+    @classmethod
+    def of(cls, paper: Paper, out: Path, part: Part | None = None) -> Outcome:
+        """Read it from the folder of its comparisons.
+
+        Raises:
+            GraphnormsError: There is nothing, or a file is damaged.
+        """
+        part = part or Part()
+        found = list(trained(paper, part, out))
+        require_some(found, out, paper)
+        return cls(paper, found, rows_of(found), gaps_of(found, AHEAD), part.epochs)
+
+    def tables(self) -> list[TextTable]:
+        """Return all tables."""
+        of_gaps = [gap_table(self.paper, self.gaps, AHEAD)] if self.gaps else []
+        return [*score_tables(self.paper, self.rows), *of_gaps]
+
+    @property
+    def conclusion(self) -> str:
+        """What is reproduced, and what is not, by how much."""
+        if self.epochs is not None:
+            return f"Cut down to {self.epochs} epochs, so that no published value is reproduced."
+        return conclusion(self.rows, self.paper.protocols[0])
+
+
+def write_page(outcome: Outcome, out: Path) -> Path:
+    """Write the page of a paper and its figures into the folder of its comparisons.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    body = _body(outcome, out, out, [out / "studies"])
+    with replacing(out / PAGE) as temporary:
+        temporary.write_text(f"# {outcome.paper.title}\n\n{body}\n", encoding="utf-8")
+    return out / PAGE
+
+
+def fill(page: Path, results: Path) -> list[Path]:
+    """Keep records and figures in the folder beside a page, and fill in its slots.
+
+    A slot is `<!-- reproduce: graphnorm -->` … `<!-- end -->`. The records are small enough to be
+    committed; the same folder goes on from them, see `graphnorms.reproduce.kept_records`.
+
+    Args:
+        page: The page.
+        results: The folder with a folder for each paper; that beside the page fills it in again.
+
+    Returns:
+        The packed records.
+
+    Raises:
+        GraphnormsError: The page has no slot, there are no results, or a file is damaged.
+        OSError: A file cannot be read or written.
+    """
+    copies, kept = page.with_suffix(""), []
+    for name, paper in PAPERS.items():
+        for cell, comparison in trained(paper, Part(), results / name):
+            folder = copies / name / cell.folder
+            keep(comparison.folder, folder)
+            kept.append(folder / PACKED)
+    if not kept:
+        raise GraphnormsError(
+            f"{results} has no trials of {' or '.join(PAPERS)}; train them with: graphnorms "
+            f"reproduce NAME --out {results}/NAME"
+        )
+
+    def body(slot: str) -> str:
+        name = slot.removeprefix("reproduce: ")
+        if name not in PAPERS:
+            raise GraphnormsError(f"{page}: no paper {name}, expected {' or '.join(PAPERS)}")
+        folder = copies / name
+        if not any(folder.glob(f"*/{PACKED}")):
+            return "Not trained yet."
+        outcome = Outcome.of(PAPERS[name], folder)
+        return _body(
+            outcome, folder, page.parent, [results / name / "studies", page.parent / "studies"]
+        )
+
+    fill_slots(page, r"reproduce: \w+", body)
+    return kept
+
+
+def _body(outcome: Outcome, folder: Path, base: Path, studies: Iterable[Path]) -> str:
+    """Return the text of a paper, with figures written into a folder; links are from `base`."""
+    paper = outcome.paper
+    parts = [
+        f"{paper.title}. Source: {paper.source}.",
+        f"```sh\ngraphnorms reproduce {paper.name} --data FOLDER\n```",
+        f"**{outcome.conclusion}**",
+        f"*Protocol.* {paper.protocol} {' '.join(_SELECTIONS[each] for each in paper.protocols)}",
+        f"*Departures.* {paper.departures}",
+        "*Differences* are here less published, with the interval of two independent samples "
+        "(Welch); a published value is known by its mean and standard deviation alone. The folds "
+        "are the same, so that the interval is rather too wide.",
+    ]
+    parts += [f"### {table.title}\n\n{table.as_markdown()}" for table in outcome.tables()]
+    parts += [note] if (note := recalled_note(outcome.rows)) else []
+    parts += _figures(outcome, folder, base)
+    parts += [text for name in paper.studies if (text := _study(name, studies, folder, base))]
+    parts.append(_circumstances(outcome))
+    return "\n\n".join(parts)
+
+
+def _figures(outcome: Outcome, folder: Path, base: Path) -> list[str]:
+    paper, found = outcome.paper, outcome.found
+    wanted: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
+        "scores": (
+            "Published means and those trained here, with one standard deviation to each side.",
+            figures.scores,
+            (paper, outcome.rows),
+        ),
+    }
+    if paper.name == "graphnorm":
+        wanted["convergence"] = (
+            "Training accuracy by epoch, mean over folds with its interval (figure 5 of the paper, "
+            "which gives curves and no numbers).",
+            figures.convergence,
+            (paper, found),
+        )
+        wanted["ablation"] = (
+            f"{display_name('graph')} less {display_name('instance')} in training accuracy: the "
+            "effect of a learned α (figure 6 of the paper, curves without numbers).",
+            figures.ablation,
+            (paper, found, "graph", "instance"),
+        )
+    texts = []
+    for name, (words, draw, arguments) in wanted.items():
+        write(drawn(draw, *arguments), folder / name)
+        (folder / f"{name}.png").unlink()
+        at = (folder / f"{name}.svg").relative_to(base).as_posix()
+        texts.append(f"![{name}]({at})\n\n{words}")
+    return texts
+
+
+def _study(name: str, folders: Iterable[Path], copies: Path, base: Path) -> str:
+    """Return finding and figure of a study on the paper's data, from the first folder with one.
+
+    A figure that does not lie below `base` is copied.
+    """
+    for studies in folders:
+        for data in (Path("data"), None):
+            own = own_folder(studies / name, Settings(data=data))
+            if not (own / RESULT).is_file():
+                continue
+            result = load(own)
+            picture = own / (SVG if (own / SVG).is_file() else PNG)
+            if not picture.is_relative_to(base):
+                copy = copies / f"{name}{picture.suffix}"
+                with replacing(copy) as temporary:
+                    temporary.write_bytes(picture.read_bytes())
+                picture = copy
+            return (
+                f"### {TOPICS[name]}\n\n*{result.finding.verdict}* by the rule of `graphnorms "
+                f"study {name}`. {result.finding.statement}\n\n"
+                f"![{name}]({picture.relative_to(base).as_posix()})"
+            )
+    return ""
+
+
+def _circumstances(outcome: Outcome) -> str:
+    every = [comparison.trials for _, comparison in outcome.found]
+    hours = sum(trials.total_seconds for trials in every) / 3600
+    where: dict[str, None] = {}
+    for trials in every:
+        for name, title in (("processor", ""), ("torch", "torch "), ("graphnorms", "graphnorms ")):
+            value = trials.environment.get(name) or []
+            where |= {
+                f"{title}{each}": None for each in (value if type(value) is list else [value])
+            }
+    return (
+        f"{sum(len(trials.every) for trials in every)} trials that took {hours:.1f} hours together "
+        f"({', '.join(where)}). Training is chaotic: another processor, or another version of the "
+        "kernels, rounds differently, and moves a fold's accuracy by a graph or two."
+    )
