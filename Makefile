@@ -27,6 +27,7 @@ check: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+	$(BIN)/python docs/check_site.py docs/_build
 
 bench: $(VENV)/.dev
 	for suite in layers calls memory epoch scaling lab; do $(BIN)/graphnorms bench $$suite --threads 1,2 || exit; done

@@ -20,7 +20,6 @@ FULL = {
     "tests/unit/lab/engines/test_local.py": WORKERS,
     "tests/unit/lab/engines/test_slurm.py::test_trials": WORKERS,
     "tests/unit/lab/engines/test_slurm.py::test_a_trial": WORKERS,
-    "tests/unit/test_lab_snippets.py": "snippets of a page",
     "tests/unit/lab/test_survival.py": KILLS,
     "tests/unit/lab/test_journal.py::test_kill_9": KILLS,
     "tests/unit/cli/test_signals.py": KILLS,
