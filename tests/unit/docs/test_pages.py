@@ -77,8 +77,6 @@ def test_commands_run(page: str, place: Path, stub_page, monkeypatch, capsys, tm
     for needed in ("distributed", "submitit", "tensorboard", "ase", "optuna"):
         pytest.importorskip(needed)
     places.write_data(place)
-    monkeypatch.setattr(prepare_module, "with_file", lambda d, o: with_file(d, places.small(d, o)))
-    monkeypatch.setattr(engines, "make_engine", places.here)
     names: dict[str, object] = {}
     found = blocks(PAGES[page])
     for name in ("own", page):  # others' code and pages name what stands there
@@ -107,11 +105,13 @@ def test_what_is_not_run_has_a_reason(block: Block) -> None:
 
 @pytest.fixture
 def place(tmp_path_factory, monkeypatch) -> Iterator[Path]:
-    """An empty folder, in which modules are found and none stays known."""
+    """An empty folder, in which modules are found, none stays known, and budgets are small."""
     folder = tmp_path_factory.mktemp("page")
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(prepare_module, "with_file", lambda d, o: with_file(d, places.small(d, o)))
+    monkeypatch.setattr(engines, "make_engine", places.here)
     before = set(sys.modules)
     yield folder
     for name in set(sys.modules) - before:
