@@ -49,7 +49,7 @@ WITH_RUNS = [
 """Pages whose commands are run, each as small as can be; of the others' Python alone is."""
 RUNS = {
     "MUTAG-gin": ["compare", "MUTAG"],
-    "nci5k-gine-split": ["compare", "nci5k"],
+    "nci5k-gine-split": ["compare", "nci5k.npz"],
 }
 """Runs that pages name, and what makes them."""
 NUMBER = re.compile(r"-?\d+\.\d*")
