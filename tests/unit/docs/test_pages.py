@@ -32,6 +32,7 @@ from tests.unit.docs.page_blocks import DOCS, Block, blocks, pages
 pytestmark = [
     pytest.mark.skipif(not DOCS.exists(), reason="the tests stand without the docs"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of torch_geometric
+    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
 ]
 PAGES = pages()
 WITH_RUNS = [
