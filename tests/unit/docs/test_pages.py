@@ -32,7 +32,6 @@ from tests.unit.docs.page_blocks import DOCS, Block, blocks, pages
 pytestmark = [
     pytest.mark.skipif(not DOCS.exists(), reason="the tests stand without the docs"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of torch_geometric
-    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
 ]
 PAGES = pages()
 WITH_RUNS = [
@@ -48,6 +47,7 @@ WITH_RUNS = [
     "training",
 ]
 """Pages whose commands are run, each as small as can be; of the others' Python alone is."""
+OF_LIGHTNING = pytest.mark.filterwarnings("ignore")  # about its Trainer and loaders
 RUNS = {
     "MUTAG-gin": ["compare", "MUTAG"],
     "nci5k-gine-split": ["compare", "nci5k.npz"],
@@ -77,7 +77,10 @@ def test_commands_are_understood(page: str, tmp_path: Path, monkeypatch) -> None
                 raise AssertionError(f"{block.place}: {' '.join(words)}: {error}") from None
 
 
-@pytest.mark.parametrize("page", WITH_RUNS)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=OF_LIGHTNING) if page == "lightning" else page for page in WITH_RUNS],
+)
 @pytest.mark.full("commands of the pages")
 def test_commands_run(page: str, place: Path, stub_page, cluster, monkeypatch, capsys) -> None:
     for needed in ("submitit", "tensorboard", "ase", "optuna", "lightning"):
