@@ -21,6 +21,7 @@ from typer.main import get_command
 
 from graphnorms import cli
 from graphnorms.cli.app import app
+from graphnorms.data import load as load_module
 from graphnorms.lab import engines
 from graphnorms.lab import prepare as prepare_module
 from graphnorms.lab.options import Options
@@ -50,7 +51,7 @@ WITH_RUNS = [
 OF_LIGHTNING = pytest.mark.filterwarnings("ignore")  # about its Trainer and loaders
 RUNS = {
     "MUTAG-gin": ["compare", "MUTAG"],
-    "nci5k-gine-split": ["compare", "nci5k.npz"],
+    "nci5k-gine-split": ["compare", "nci5k"],
 }
 """Runs that pages name, and what makes them."""
 NUMBER = re.compile(r"-?\d+\.\d*")
@@ -120,6 +121,7 @@ def place(tmp_path_factory, monkeypatch) -> Iterator[Path]:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(prepare_module, "with_file", lambda d, o: with_file(d, places.small(d, o)))
     monkeypatch.setattr(engines, "make_engine", places.here)
+    monkeypatch.setattr(load_module, "read_embedded", places.few(load_module.read_embedded))
     before = set(sys.modules)
     yield folder
     for name in set(sys.modules) - before:
