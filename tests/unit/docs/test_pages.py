@@ -210,6 +210,7 @@ def understand(words: list[str]) -> None:
 
 def run(words: list[str], monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["graphnorms", *words])
+    capsys.readouterr()  # what Python said before
     code = cli.main()
     error = capsys.readouterr().err
     assert code == 0, f"graphnorms {' '.join(words)}: {error}"
