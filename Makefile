@@ -27,6 +27,7 @@ check: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+	$(BIN)/python docs/check_site.py docs/_build
 
 # Runs the worked examples (minutes) and writes their notebooks, which `make docs` shows as they are.
 examples: $(VENV)/.dev

@@ -22,6 +22,8 @@ html_title = "graphnorms"
 html_static_path = ["_static"]
 html_css_files = ["formulas.css"]
 exclude_patterns = ["_build"]
+html_show_sphinx = False
+html_copy_source = False
 suppress_warnings = [
     "myst.header",
     "misc.highlighting_failure",  # what a terminal shows is no shell, and tables have no lexer

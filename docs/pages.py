@@ -1,5 +1,6 @@
-"""Write one page per normalization from its catalogue row and docstring, and one for the API."""
+"""Write a page per normalization from its catalogue row and docstring, and those of the API."""
 
+import importlib
 import inspect
 import json
 import re
@@ -7,39 +8,21 @@ from pathlib import Path
 
 from cube import cube
 
-import graphnorms
 from graphnorms.kernels import Over
 from graphnorms.layers.base import Norm
 from graphnorms.layers.catalog import CATALOG, Normalization
 
-API = (
-    "Segments",
-    "segment_normalize",
-    "Over",
-    "Layout",
-    "aggregate",
-    "Adjacency",
-    "make_norm",
-    "recalibrate",
-    "EquivariantLayerNorm",
-    "EquivariantRMSNorm",
-    "IrrepsBatchNorm",
-    "IrrepsGraphNorm",
-    "IrrepsLayerNorm",
-    "backends",
-    "replace_norms",
-    "Replacement",
-    "batch",
-    "resolve_norm",
-    "convert_sync",
-    "compare",
-    "Comparison",
-    "open_comparison",
-    "load_dataset",
-    "GraphSet",
-    "Watch",
-    "watch_callback",
-)
+PARTS = {
+    "graphnorms": "Names of the package itself. A layer has [a page of its own](index.md).",
+    "graphnorms.data": "Graph sets, readers, splits and tasks.",
+    "graphnorms.models": "The models of the lab, their convolutions and places of norms.",
+    "graphnorms.training": "Trials, records, metrics, and models that a run has exported.",
+    "graphnorms.probes": "Measurements in a model; [](../probes.md) has examples.",
+    "graphnorms.testing": "Batteries for a norm or a backend of your own, see [](../testing.md).",
+    "graphnorms.doctor": "What `graphnorms inspect` finds, see [](../inspect.md).",
+    "graphnorms.studies": "What a study is made of, see [](../studies.md).",
+}
+"""The packages with public names (their `__all__`), and what is in them."""
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
@@ -52,7 +35,8 @@ def write_pages(folder: Path) -> None:
     for row in CATALOG.values():
         (folder / f"{row.name}.md").write_text(norm_page(row), encoding="utf-8")
     (folder / "options.md").write_text(
-        f"# The options of every layer\n\n```python\nNorm{signature(Norm)}\n```\n\n"
+        "# The options of every layer\n\nArguments that all layers share.\n\n"
+        f"```python\nNorm{signature(Norm)}\n```\n\n"
         f"{markdown(Norm)}\n",
         encoding="utf-8",
     )
@@ -62,11 +46,14 @@ def write_pages(folder: Path) -> None:
         for row in CATALOG.values()
     )
     (folder / "index.md").write_text(
-        "# The normalizations\n\n| name | layer | what shares a statistic | source |\n"
+        "# The normalizations, one by one\n\n"
+        "What shares a statistic in each layer, and a page for each with its formula.\n\n"
+        "| name | layer | what shares a statistic | source |\n"
         f"|---|---|---|---|\n{rows}\n\n```{{toctree}}\n:hidden:\n\n{entries}\n```\n",
         encoding="utf-8",
     )
-    (folder / "api.md").write_text(api_page(), encoding="utf-8")
+    for name, page in api_pages().items():
+        (folder / f"{name}.md").write_text(page, encoding="utf-8")
 
 
 def norm_page(row: Normalization) -> str:
@@ -138,23 +125,61 @@ def _parity(row: Normalization) -> str:
     return "same arguments, parameters and checkpoints as PyG's"
 
 
-def api_page() -> str:
-    """Return the page of the public functions and classes besides the layers."""
-    parts = ["# API\n"]
-    for name in API:
-        thing = getattr(graphnorms, name)
-        parts.append(
-            f"## `{name}`\n\n```python\n{name}{signature(thing)}\n```\n\n{markdown(thing)}\n"
+def api_pages() -> dict[str, str]:
+    """Return a page of the public names of each package, and one that lists all of them."""
+    pages = {}
+    rows = []
+    for package, words in PARTS.items():
+        module = importlib.import_module(package)
+        name = "package" if package == "graphnorms" else package.rpartition(".")[2]
+        names = sorted(module.__all__, key=str.lower)
+        own = [each for each in names if not (package == "graphnorms" and is_layer(each))]
+        rows.append(f"| [`{package}`](api-{name}.md) | {words} | {len(names)} |")
+        pages[f"api-{name}"] = "\n".join(
+            [f"# `{package}`\n\n{words}\n", *_layers(names, own)]
+            + [entry(each, getattr(module, each)) for each in own]
         )
-    return "\n".join(parts)
+    head = "# API\n\nEvery public name, with its signature, arguments, errors and sources.\n\n"
+    contents = "\n".join(pages)
+    pages["api"] = (
+        f"{head}| package | | names |\n|---|---|---:|\n" + "\n".join(rows) + "\n\n"
+        "The options of a comparison are those of `graphnorms compare --help`.\n\n"
+        f"```{{toctree}}\n:hidden:\n\n{contents}\n```\n"
+    )
+    return pages
+
+
+def is_layer(name: str) -> bool:
+    """Whether a name of the package is a layer with a page of its own."""
+    return any(row.layer.__name__ == name for row in CATALOG.values())
+
+
+def _layers(names: list[str], others: list[str]) -> list[str]:
+    layers = [name for name in names if name not in others]
+    if not layers:
+        return []
+    page = {row.layer.__name__: row.name for row in reversed(CATALOG.values())}
+    links = ", ".join(f"[`{name}`]({page[name]}.md)" for name in layers)
+    return [f"**Layers with pages of their own:** {links}; all take [these options](options.md).\n"]
+
+
+def entry(name: str, thing: object) -> str:
+    """Return what the page of a package says of one name."""
+    if inspect.isclass(thing) or inspect.isroutine(thing):
+        return f"## `{name}`\n\n```python\n{name}{signature(thing)}\n```\n\n{markdown(thing)}\n"
+    text = repr(thing) if isinstance(thing, str | tuple | frozenset | set | float | int) else ""
+    shown = f": `{text}`" if text and len(text) < 300 else ""
+    return f"## `{name}`\n\nA constant of type `{type(thing).__name__}`{shown}.\n"
 
 
 def signature(thing: object) -> str:
     """Return a signature, over several lines where it is long."""
     try:
         text = str(inspect.signature(thing, eval_str=True))  # type: ignore[arg-type]
-    except NameError:  # an annotation of a module that is imported for type checking only
+    except (NameError, TypeError):  # an annotation that is imported for type checking only
         text = str(inspect.signature(thing))  # type: ignore[arg-type]
+    except ValueError:  # of a type that Python makes without one
+        return ""
     text = re.sub(r"\b(torch|graphnorms)\.([a-z_]+\.)*", "", text)
     text = re.sub(r"\*<class '(\w+)'>", r"Unpack[\1]", text)  # keywords of a TypedDict
     text = re.sub(r": '([^']+)'", r": \1", text)  # an annotation that is written as a string

@@ -1,8 +1,8 @@
 """How often the judgement raises a false alarm, sees a true difference, and recommends well.
 
 Learners are really trained on data drawn anew for every comparison, and their records are judged
-by the functions that judge a comparison of norms. Writes the tables of docs/statistics.md, a line
-each:
+by the functions that judge a comparison of norms. Writes the tables of docs/statistics.md and
+docs/checked.md, a line each:
 
     python scripts/simulate_judgement.py null       # false alarms over folds: 4 × 1000 comparisons
     python scripts/simulate_judgement.py splits     # over splits drawn anew: 6 × 1000

@@ -5,7 +5,7 @@ of the lab chooses three options of each learner, from validation scores: `weigh
 penalty; `layers`, three random features each; and `dropout`, the share of features that are left
 out of the training. It is done as `graphnorms compare --search` does it, for every learner and fold
 (seed) anew, and beside it once, in the first fold (with the first seed), for all of them. Writes
-the table of docs/statistics.md:
+the table of docs/checked.md:
 
     python scripts/simulate_search.py                   # both lines, for two norms
     python scripts/simulate_search.py split 5 --rounds 500

@@ -13,6 +13,7 @@ from tests.pairwise import thin
 RANKS, WORKERS, KILLS = "ranks in processes", "worker processes and Dask", "kills of whole runs"
 COMPILED, INTERPRETED = "compiled and exported layers", "interpreted kernels"
 COPIES, SIMULATED = "copies of the sources, and whole backends", "simulated comparisons"
+PAGE = "snippets of a page"
 FULL = {
     "tests/ranks/test_examples.py": RANKS,
     "tests/ranks/test_fsdp.py": RANKS,
@@ -20,8 +21,10 @@ FULL = {
     "tests/unit/lab/engines/test_local.py": WORKERS,
     "tests/unit/lab/engines/test_slurm.py::test_trials": WORKERS,
     "tests/unit/lab/engines/test_slurm.py::test_a_trial": WORKERS,
-    "tests/unit/test_lab_snippets.py": "snippets of a page",
     "tests/unit/test_worked_examples.py::test_the_script_runs": "worked examples",
+    "tests/unit/docs/test_pages.py::test_python[judge]": PAGE,
+    "tests/unit/docs/test_pages.py::test_python[README]": PAGE,
+    "tests/unit/docs/test_pages.py::test_python[testing]": PAGE,
     "tests/unit/lab/test_survival.py": KILLS,
     "tests/unit/lab/test_journal.py::test_kill_9": KILLS,
     "tests/unit/cli/test_signals.py": KILLS,

@@ -1,4 +1,4 @@
-"""Packages of AOTInductor: which norms run without the library, as docs/dropin.md says."""
+"""Packages of AOTInductor: which norms run without the library, as docs/deploy.md says."""
 
 from __future__ import annotations
 

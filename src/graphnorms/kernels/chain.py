@@ -174,7 +174,9 @@ def _differentiably(
         for step, size in steps:
             x = step.again(x, *operands[begin : begin + size])
             begin += size
-    asked = [each for each, needed in zip(aliases, needs, strict=True) if needed]
+    asked = [
+        each for each, needed in zip(aliases, needs, strict=True) if each is not None and needed
+    ]
     grads = iter(torch.autograd.grad(x, asked, grad_y, create_graph=True) if asked else ())
     return [next(grads) if needed else None for needed in needs]
 

@@ -32,7 +32,7 @@ QUICK: Final = "quick"
 
 # The grids surround the 3e-3 to 5e-3 at which Adam trains small graph networks, widely enough that
 # the best rate is seldom the last. Six seeds are the fewest that can tell norms apart at all; with
-# ten a difference of five points is seldom missed (docs/statistics.md).
+# ten a difference of five points is seldom missed (docs/checked.md).
 BUDGETS: Final = {
     "quick": Budget(learning_rates=(1e-3, 5e-3, 2e-2), proposals=10, epochs=0.5, runs=1, seeds=10),
     "standard": Budget(

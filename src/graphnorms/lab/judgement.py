@@ -156,7 +156,7 @@ def _state(folder: Path) -> str:
 
 def _rebuilt(kind: Any, value: Any) -> Any:
     """Return JSON data as what they were written from: dataclasses, tuples, mappings, or None."""
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
         names = [each.name for each in fields(kind)]
         return kind(**{name: _rebuilt(hints[name], value[name]) for name in names})

@@ -61,7 +61,7 @@ def in_one_node(
                 x = norm._compute(x, given, residual if number == last else None, x.shape[1])
             elif isinstance(part, Tensor):
                 x = chained_bias(chain, x, part)
-            elif type(part) is Weights:
+            elif isinstance(part, Weights):
                 x = chained_aggregate(chain, x, context.adjacency, part, CPU)
             else:
                 weights: Any = part._parameters

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -50,33 +49,6 @@ def file_of_the_page(folder: Path) -> Path:
     path = folder / "results.csv"
     path.write_text(blocks("csv")[0])
     return path
-
-
-def words(text: str, number: Callable[[float], object] = float) -> list[list[object]]:
-    """The words of each line, numbers as such: processors differ in the last digits."""
-    return [
-        [number(float(word)) if NUMBER.fullmatch(word) else word for word in line]
-        for line in (re.split(r"[\s,]+", line.strip()) for line in text.strip().splitlines())
-    ]
-
-
-def test_the_page_is_true(run: Run, tmp_path: Path) -> None:
-    """Every command on it, run on its own file, prints what stands there."""
-    file_of_the_page(tmp_path)
-    shown = [block.partition("\n") for block in blocks("console")]
-    assert len(shown) > 2
-    for command, _, output in shown:
-        code, out, _ = run(*shlex.split(command.removeprefix("$ "))[1:])
-        assert code == 0
-        assert words(out) == words(output, lambda value: pytest.approx(value, rel=1e-9))
-
-
-def test_the_snippets_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    file_of_the_page(tmp_path)
-    for snippet in blocks("python"):
-        exec(snippet, {})
-    assert (tmp_path / "page.html").exists()
 
 
 def test_json_is_the_verdict_of_python(run: Run, tmp_path: Path) -> None:

@@ -212,21 +212,9 @@ def test_errors_are_one_line(folder: Path, arguments: str, words: str) -> None:
 
 
 @pytest.mark.skipif(not PAGE.exists(), reason="the tests stand without the docs")
-def test_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_names_every_rule() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert not [rule.name for rule in RULES if f"`{rule.name}`" not in text]
-    namespace: dict[str, Any] = {}
-    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        exec(compile(block, str(PAGE), "exec"), namespace)
-    shown = re.search(r"```text\n(.*?)```", text, re.DOTALL)
-    assert shown is not None
-    printed = capsys.readouterr().out
-    timed = re.compile(r"\d \(\d|MiB")  # times of another machine
-    lines = [
-        [line for line in text.splitlines() if not timed.search(line)]
-        for text in (shown[1], printed)
-    ]
-    assert lines[0] == lines[1]
 
 
 def test_it_is_public() -> None:

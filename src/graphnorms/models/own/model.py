@@ -54,7 +54,7 @@ INPUTS: Final = (
     "adjacency",
     "data",
 )
-"""Arguments that a `forward` may take by name; see `docs/lab.md`."""
+"""Arguments that a `forward` may take by name; see `docs/own.md`."""
 
 _OF_EDGES: Final = ("edge_attr", "edge_features")
 
