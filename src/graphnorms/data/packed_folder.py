@@ -75,7 +75,8 @@ def open_folder(
     files = ArrayFolder(folder, stored, _OF_GRAPHS if mapped else tuple(stored))
     try:
         graphs = _assembled(files.tensors, about, files if mapped else None)
-        check_graph_set(graphs, contents=False)
+        # A single graph is read whole; of several, a minibatch checks the edges that it gathers.
+        check_graph_set(graphs, contents=not mapped or len(graphs) == 1)
         bounds = files.tensors["edge_bounds"]
         check_offsets("edge_bounds", bounds, len(graphs), "graphs", graphs.num_edges, "edges")
         if about.columns is not None and about.columns.width != graphs.num_features:

@@ -25,6 +25,7 @@ from graphnorms.data import (
 )
 from graphnorms.data.readers import streamed
 from graphnorms.errors import DatasetError
+from graphnorms.kernels.cpu import extension
 
 
 @pytest.fixture(autouse=True)
@@ -293,6 +294,21 @@ def test_changed_content_is_found_when_asked_for(tmp_path: Path, mutag: GraphSet
         GraphSet.open(tmp_path / "set", verify=True)
     with pytest.raises(DatasetError, match="exists; remove it"):
         mutag.save(tmp_path / "set")
+
+
+@pytest.mark.skipif(extension.unavailable() is not None, reason="checked in C++")
+@pytest.mark.parametrize("name", ["edge_index", "edge_ptr", "x"])
+def test_changed_content_is_found_by_minibatches(
+    name: str, tmp_path: Path, mutag: GraphSet
+) -> None:
+    mutag.save(tmp_path / "packed")
+    changed = np.load(tmp_path / "packed" / f"{name}.npy", mmap_mode="r+")
+    changed[5] = 99
+    changed.flush()
+    graphs = GraphSet.open(tmp_path / "packed")
+    graphs.batch([3])
+    with pytest.raises(ValueError, match="the set is damaged"):
+        graphs.batch([3, 0])
 
 
 def test_read_like_other_data(tmp_path: Path, mutag: GraphSet) -> None:

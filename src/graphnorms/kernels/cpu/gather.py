@@ -50,11 +50,11 @@ def gather(
         x: Features of all nodes of the set, `(nodes, width)` float32; or one-hot columns,
             `(nodes, blocks)` uint8, int16 or int32, each below `width`.
         width: Number of features.
-        edges, transpose: CSR pairs of all nodes, with ids within each graph; not validated.
+        edges, transpose: CSR pairs of all nodes, with ids within each graph.
 
     Raises:
-        ValueError: A tensor has another shape, dtype or device or is not contiguous, or a graph of
-            the table lies outside the set.
+        ValueError: A tensor has another shape, dtype or device or is not contiguous, a graph of
+            the table lies outside the set, or an edge or a one-hot column outside its graph.
     """
     check_memory("table", table)
     table = table.contiguous()

@@ -59,23 +59,38 @@ Sizes sizes_of(const Table& table, int64_t num_nodes, int64_t num_edges) {
     return sizes;
 }
 
-void copy_edges(const Csr& csr, const Table& table, int64_t g, int64_t node, int64_t edge) {
-    if (!csr.out_ptr) return;
+// These return whether all ids lie within the graph, and all columns within the features: a set that is mapped from
+// files has not been read before, and what is gathered here is not checked again.
+bool copy_edges(const Csr& csr, const Table& table, int64_t g, int64_t node, int64_t edge) {
+    if (!csr.out_ptr) return true;
     const int64_t* ptr = csr.ptr + table.first_node(g);
-    const int64_t first = table.first_edge(g);
-    for (int64_t i = 0; i < table.nodes(g); ++i) csr.out_ptr[node + i + 1] = ptr[i + 1] - first + edge;
-    for (int64_t k = 0; k < table.edges(g); ++k) csr.out_index[edge + k] = csr.index[first + k] + node;
+    const int64_t first = table.first_edge(g), nodes = table.nodes(g), edges = table.edges(g);
+    bool valid = !nodes ? !edges : ptr[0] == first && ptr[nodes] == first + edges;
+    for (int64_t i = 0; i < nodes; ++i) {
+        valid &= ptr[i] <= ptr[i + 1];
+        csr.out_ptr[node + i + 1] = ptr[i + 1] - first + edge;
+    }
+    for (int64_t k = 0; k < edges; ++k) {
+        const int64_t id = csr.index[first + k];
+        valid &= uint64_t(id) < uint64_t(nodes);
+        csr.out_index[edge + k] = id + node;
+    }
+    return valid;
 }
 
-template <class Column> void spread(const Features& x, int64_t first, int64_t nodes, float* out) {
+template <class Column> bool spread(const Features& x, int64_t first, int64_t nodes, float* out) {
     const Column* columns = reinterpret_cast<const Column*>(x.source) + first * x.blocks;
+    bool valid = true;
+    for (int64_t k = 0; k < nodes * x.blocks; ++k) valid &= uint64_t(int64_t(columns[k])) < uint64_t(x.width);
+    if (!valid) return false;
     std::memset(out, 0, size_t(nodes * x.width) * sizeof(float));
     for (int64_t i = 0; i < nodes; ++i)
         for (int64_t b = 0; b < x.blocks; ++b) out[i * x.width + columns[i * x.blocks + b]] = 1.0f;
+    return true;
 }
 
-void copy_features(const Features& x, int64_t first, int64_t nodes, int64_t node) {
-    if (!nodes || !x.width) return;
+bool copy_features(const Features& x, int64_t first, int64_t nodes, int64_t node) {
+    if (!nodes || !x.width) return true;
     float* out = x.out + node * x.width;
     switch (x.blocks ? x.column_bytes : 0) {
         case 1: return spread<uint8_t>(x, first, nodes, out);
@@ -84,10 +99,11 @@ void copy_features(const Features& x, int64_t first, int64_t nodes, int64_t node
         default:
             std::memcpy(out, x.source + size_t(first * x.width) * sizeof(float),
                         size_t(nodes * x.width) * sizeof(float));
+            return true;
     }
 }
 
-void gather(const Table& table, const Csr& csr, const Csr& transpose, const Features& x, int64_t* out_ptr,
+bool gather(const Table& table, const Csr& csr, const Csr& transpose, const Features& x, int64_t* out_ptr,
             int64_t* out_graph, int threads) {
     std::vector<int64_t> first_edge(size_t(table.graphs) + 1, 0);
     out_ptr[0] = 0;
@@ -97,14 +113,17 @@ void gather(const Table& table, const Csr& csr, const Csr& transpose, const Feat
     }
     for (const Csr* pair : {&csr, &transpose})
         if (pair->out_ptr) pair->out_ptr[0] = 0;
-#pragma omp parallel for schedule(dynamic, 8) num_threads(threads) if (threads > 1)
+    bool valid = true;
+#pragma omp parallel for schedule(dynamic, 8) num_threads(threads) if (threads > 1) reduction(&& : valid)
     for (int64_t g = 0; g < table.graphs; ++g) {
         const int64_t node = out_ptr[g], nodes = table.nodes(g);
         for (int64_t i = 0; i < nodes; ++i) out_graph[node + i] = g;
-        copy_edges(csr, table, g, node, first_edge[g]);
-        copy_edges(transpose, table, g, node, first_edge[g]);
-        copy_features(x, table.first_node(g), nodes, node);
+        const bool edges = copy_edges(csr, table, g, node, first_edge[g]);
+        const bool reversed = copy_edges(transpose, table, g, node, first_edge[g]);
+        const bool features = copy_features(x, table.first_node(g), nodes, node);
+        valid = valid && edges && reversed && features;
     }
+    return valid;
 }
 
 bool is_table(const View& table) {
@@ -149,8 +168,12 @@ bool gather_graphs(nb::handle table_, nb::handle x_, int64_t width, nb::handle p
         return false;
     const Features features{x.as<const char>(), width, dense ? 0 : x.size(1), column_bytes, out_x.as<float>()};
     const int usable = usable_threads(threads, sizes.nodes * (width + 2) + 2 * sizes.edges);
-    nb::gil_scoped_release others_run;
-    gather(graphs, csr, transpose, features, out_ptr.as<int64_t>(), out_graph.as<int64_t>(), usable);
+    bool valid;
+    {
+        nb::gil_scoped_release others_run;
+        valid = gather(graphs, csr, transpose, features, out_ptr.as<int64_t>(), out_graph.as<int64_t>(), usable);
+    }
+    if (!valid) throw std::invalid_argument("the set is damaged: an edge or a one-hot column lies outside its graph");
     return true;
 }
 
