@@ -52,8 +52,7 @@ def form_batch(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
 
     Edge features are always gathered by tensor operations, also with the C++ extension.
     """
-    if len(graphs) == 1 and graph_ids.shape == (1,):
-        graphs.gather_table.choose(graph_ids)  # checks the id
+    if len(graphs) == 1 and len(graphs.gather_table.choose(graph_ids)[0]) == 1:
         return _whole(graphs)
     if graphs.y.device.type == "cpu" and extension.unavailable() is None:
         return _copied(graphs, graph_ids)

@@ -96,7 +96,7 @@ def completed(monkeypatch, capsys, line: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("graphnorms re", ["report"]),
+        ("graphnorms re", ["report", "reproduce"]),
         ("graphnorms compare --proto", ["--protocol"]),
         ("graphnorms compare --protocol n", ["nested"]),
         ("graphnorms compare --budget ", ["quick", "standard", "full"]),
