@@ -19,7 +19,7 @@ import graphnorms
 from graphnorms.lab.predict import predict
 
 source = Path(RDConfig.RDContribDir) / "FreeWilson" / "data"
-activity = dict(list(csv.reader((source / "CHEMBL2321810_act.csv").open()))[1:])
+activity = dict(list(csv.reader((source / "CHEMBL2321810_act.csv").read_text().splitlines()))[1:])
 table = Path("runs/sulfonamides.csv")
 table.parent.mkdir(exist_ok=True)
 with table.open("w", newline="") as file:
@@ -28,7 +28,7 @@ with table.open("w", newline="") as file:
     for line in (source / "CHEMBL2321810.smi").read_text().splitlines():
         smiles, name = line.split()
         writer.writerow([smiles, activity[name]])
-print("".join(table.open().readlines()[:3]))
+print("\n".join(table.read_text().splitlines()[:3]))
 
 # %% [markdown]
 # ## What is in it?

@@ -12,8 +12,7 @@ import graphnorms
 from graphnorms.lab import engines
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("molecules", "own_model", "ten_splits")
-SCRIPTS = (*PAGES, "force_field")
+PAGES = ("molecules", "own_model", "ten_splits", "force_field")
 NEEDS = {"molecules": "rdkit", "own_model": "torch_geometric", "force_field": "ase"}
 SMALL = {"epochs": 1, "learning_rate": [0.01]}
 LARGEST = 300_000  # bytes of a picture
@@ -51,7 +50,7 @@ def test_the_page_is_that_of_the_script(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch_geometric
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", PAGES)
 def test_the_script_runs(name: str, small: None, tmp_path: Path, capsys) -> None:
     pytest.importorskip(NEEDS.get(name, "sklearn"))
     script = tmp_path / "script.py"

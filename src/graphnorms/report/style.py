@@ -166,9 +166,10 @@ def display_name(norm: str) -> str:
     Of a treatment with the values of options behind it.
     """
     plain, values = _parts(norm)
-    name, arguments = parse_spec(plain) if plain.count(":") == 1 else (plain, {})
-    row = CATALOG.get(name)  # None: a norm of the user's, or of a version that had others
-    return " ".join((row.titled(arguments), *values)) if row else norm
+    row = CATALOG.get(plain.partition(":")[0])
+    if row is None:  # a norm of the user's, or of a version that had others
+        return norm
+    return " ".join((row.titled(parse_spec(plain)[1]), *values))
 
 
 def swatch(norm: str) -> Markup:
