@@ -52,6 +52,8 @@ def problems(site: Path) -> Iterator[str]:
         for address in page.loaded:
             if urlsplit(address).netloc:
                 yield f"{name}: {address} is loaded from the network"
+            elif urlsplit(address).scheme == "data":
+                continue  # the content itself
             elif urlsplit(address).path and not target(path, address).exists():
                 yield f"{name}: {address} is not there"
         for address in page.links:
