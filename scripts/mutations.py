@@ -385,8 +385,8 @@ MUTATIONS = (
     Mutation(
         "statistics: one-sided p-values",
         "lab/statistics.py",
-        "float(2 * stats.t.sf(abs(statistic), pairs - 1))",
-        "float(stats.t.sf(abs(statistic), pairs - 1))",
+        "2 * student_above(abs(statistic), pairs - 1)",
+        "student_above(abs(statistic), pairs - 1)",
         lab("statistics"),
     ),
     Mutation(

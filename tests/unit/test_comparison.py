@@ -53,7 +53,10 @@ def untimed(records) -> list[dict]:
 
 def test_a_comparison_leaves_config_records_and_report(comparison):
     names = {path.name for path in comparison.folder.iterdir()}
-    assert names == {"config.json", "run.toml", "records.jsonl", "report.html"}
+    assert names == {
+        *("config.json", "run.toml", "records.jsonl"),
+        *("judgement.json", "report.html"),
+    }
     assert len(comparison.records) == comparison.planned == PLANNED
     assert all(record.status == "done" for record in comparison.records)
     written = {record.key: record for record in read_records(comparison.folder / "records.jsonl")}

@@ -54,7 +54,7 @@ class LengthNorm(Norm):
 ROW = """    Normalization(
         name="length",
         title="LengthNorm",
-        layer=LengthNorm,
+        class_name="LengthNorm",
         summary="the mean absolute channel of a node",
         formula="y = x / (mean |x| + ε)",
         invariant="scale of all channels of a node together",
@@ -114,10 +114,10 @@ def contributed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (copy / "sitecustomize.py").write_text(SITE, "utf-8")
     layers, conformance = copy / "src/graphnorms/layers", copy / "tests/conformance"
     (layers / "length_norm.py").write_text(LAYER, "utf-8")
-    own = "from graphnorms.layers.length_norm import LengthNorm\n"
-    insert(layers / "catalog.py", "from graphnorms.layers.mean_subtraction_norm", own)
+    own = "    from graphnorms.layers.length_norm import LengthNorm\n"
     insert(layers / "catalog.py", ")\n\nCATALOG: Final", ROW)
-    insert(layers / "__init__.py", "from graphnorms.layers.mean_subtraction_norm", own)
+    insert(layers / "__init__.py", "    from graphnorms.layers.mean_subtraction_norm", own)
+    insert(layers / "__init__.py", '    "mean_subtraction_norm",\n', '    "length_norm",\n')
     insert(layers / "__init__.py", '    "MeanSubtractionNorm",\n', '    "LengthNorm",\n')
     insert(copy / "src/graphnorms/__init__.py", "    MeanSubtractionNorm,\n", "    LengthNorm,\n")
     insert(

@@ -38,14 +38,18 @@ class Beside:
             )
         except OSError as error:
             raise GraphnormsError(f"beside is {python}, which does not start: {error}") from None
-        self.version: str = self._answer()["version"]
+        try:
+            self.version: str = self._answer()["version"]
+        except GraphnormsError:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()  # closes the pipes
 
     def called(self, name: str) -> str:
         """Return what tables call a contender of the other version."""

@@ -76,11 +76,11 @@ class Chain:
         self.last = y
 
     def __enter__(self) -> Self:
-        _open.chain = self
+        OPEN.chain = self
         return self
 
     def __exit__(self, *error: object) -> None:
-        _open.chain = None
+        OPEN.chain = None
 
     def result(self, y: Tensor) -> Tensor:
         """Return the last result with its node, if anything has a gradient.
@@ -107,13 +107,8 @@ class _Open(threading.local):
     chain: Chain | None = None
 
 
-_open = _Open()
-
-
-def open_chain(x: Tensor) -> Chain | None:
-    """Return the open chain if x is its last result, which makes a normalization a step of it."""
-    chain = _open.chain
-    return chain if chain is not None and chain.last is x else None
+OPEN = _Open()
+"""The open chain of a thread: a normalization of its last result is a step of it."""
 
 
 class _Node(torch.autograd.Function):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphnorms.kernels import autograd, reference, synchronized
 from graphnorms.kernels.backend import Backend, pick, runs_as_operator
-from graphnorms.kernels.chain import Operands, open_chain
+from graphnorms.kernels.chain import OPEN, Operands
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.domain_cells import cells_of_center
 from graphnorms.kernels.dropout import draw_seed
@@ -190,7 +190,7 @@ def normalize(
         y, measured = forward_operator(x, residual, parameters, call, statistics)
     elif (chosen := pick(*wanted)) is None:
         return _in_plain_torch(x, call, parameters, residual, statistics)
-    elif (chain := open_chain(x)) is not None:
+    elif (chain := OPEN.chain) is not None and chain.last is x:
         y, measured = chosen.forward(x, residual, parameters, call, statistics)
         chain.add(_Step(call, measured, chosen), x, y, parameters, residual=residual)
     elif torch.is_grad_enabled() and (

@@ -698,8 +698,8 @@ def resume(folder: Path, undisturbed: list[dict]) -> None:
     assert sorted_by_key(read_records(folder / RECORDS)) == undisturbed
     assert count(folder / RECORDS) == LONGER_PLANNED, "nothing was done twice"
     names = {path.name for path in (folder / RECORDS).parent.iterdir()}
-    files = {"config.json", "run.toml", "records.jsonl", "report.html", "report-figures"}
-    assert names == files
+    files = {"config.json", "run.toml", "records.jsonl", "judgement.json", "report.html"}
+    assert names == files | {"report-figures"}
     report = (folder / RECORDS).with_name("report.html").read_text()
     assert report.lstrip().lower().startswith("<!doctype html>")
 
