@@ -75,12 +75,12 @@ def trials(case: dict[str, Any]) -> Action:
     from graphnorms.data import load_dataset
     from graphnorms.data.synthetic import random_graphs
     from graphnorms.lab.engines import make_engine
+    from graphnorms.models import ModelConfig
     from graphnorms.training import TrialConfig, run_trial
 
     graphs = random_graphs(*case["random"]) if case["random"] else load_dataset(case["dataset"])
-    configs = [
-        TrialConfig(**{**config, "fingerprint": graphs.fingerprint}) for config in case["configs"]
-    ]
+    own = {"fingerprint": graphs.fingerprint, "model": ModelConfig(**case["model"]).to_dict()}
+    configs = [TrialConfig(**{**config, **own}) for config in case["configs"]]
     engine = make_engine("local", run_trial, graphs, workers=case["workers"])
 
     def run() -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -25,6 +25,7 @@ from graphnorms.training import TrialConfig, run_trial
 from graphnorms.version import __version__
 
 OURS: Final = "graphnorms"
+_MODEL: Final[dict[str, Any]] = {"name": "gin", "dropout": 0.0}
 _NORMS: Final = ("none", "batch", "layer", "instance", "graph")
 _TOLERANCE: Final = 1e-6
 """In float64, after two steps. A bias in front of GraphNorm begins with a gradient of 0, of which
@@ -56,7 +57,7 @@ class _Protocol:
 
     def configs(self, norms: tuple[str, ...], device: str) -> list[TrialConfig]:
         """List the trials: every fold × rate × norm."""
-        model = ModelConfig(name="gin", dropout=0.0).to_dict()
+        model = ModelConfig(**_MODEL).to_dict()
         return [
             TrialConfig(
                 dataset=self.graphs.name,
@@ -121,6 +122,7 @@ def measure(session: Session) -> Iterator[Case]:
                 dataset=graphs.name,
                 random=protocol.random,
                 configs=[config.to_dict() for config in configs],
+                model=_MODEL,  # another version has other defaults beside
                 workers=workers,
             )
             actions |= {name: partial(one.seconds, 1) for name, one in beside.items()}
