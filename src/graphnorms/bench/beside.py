@@ -5,16 +5,15 @@ Its numbers are not checked: it may be an older version, whose results differ.
 
 from __future__ import annotations
 
-import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
+from graphnorms.bench.answering_process import AnsweringProcess
 from graphnorms.errors import GraphnormsError
 
 
-class Beside:
+class Beside(AnsweringProcess):
     """A process of another Python that makes and times cases, see `beside_runner`.
 
     Args:
@@ -28,28 +27,16 @@ class Beside:
     def __init__(self, python: str, device: str = "cpu") -> None:
         self.device = device
         source = (Path(__file__).parent / "beside_runner.py").read_text(encoding="utf-8")
+        super().__init__(
+            [python, "-P", "-c", source],
+            "the process of the version beside has ended; is graphnorms installed for its Python? "
+            "Its own message stands above",
+        )
         try:
-            self._process = subprocess.Popen(
-                [python, "-P", "-c", source],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-            )
-        except OSError as error:
-            raise GraphnormsError(f"beside is {python}, which does not start: {error}") from None
-        try:
-            self.version: str = self._answer()["version"]
+            self.version: str = self.answer()["version"]
         except GraphnormsError:
             self.__exit__()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._process.kill()
-        self._process.communicate()  # closes the pipes
 
     def called(self, name: str) -> str:
         """Return what tables call a contender of the other version."""
@@ -68,33 +55,6 @@ class Beside:
         """
         answer = self.ask({"make": kind, "threads": threads, "device": self.device, **case})
         return Elsewhere(self, answer["number"])
-
-    def ask(self, what: dict[str, Any]) -> dict[str, Any]:
-        """Send a line and return the answer.
-
-        Raises:
-            GraphnormsError: It was refused, or the process has ended.
-        """
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(what) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # then there is no answer either
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise GraphnormsError(
-                "the process of the version beside has ended; is graphnorms installed for its "
-                "Python? Its own message stands above"
-            )
-        answer: dict[str, Any] = json.loads(line)
-        if "refused" in answer:
-            raise GraphnormsError(answer["refused"])
-        return answer
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,24 @@
 """One side of the size benchmark in a process of its own, which trains a pass whenever it is asked.
 
-The process prints a line of JSON for each line that it reads: the loss in float64 of a few graphs
-at the start, the seconds of a pass for `pass`, and the peak of its memory for `end`.
+The process prints a line of JSON at the start, the loss in float64 of a few graphs, and one for
+each line that it reads: the seconds of a pass for `"pass"`, and the peak of its memory for `"end"`.
 """
 
 from __future__ import annotations
 
 import json
-import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphnorms.bench import pyg_layers
+from graphnorms.bench.answering_process import AnsweringProcess
 from graphnorms.bench.gin import Block, PygGIN, as_pyg_data
 from graphnorms.data import GraphSet
 from graphnorms.layers.catalog import CATALOG
@@ -35,8 +33,8 @@ _CHECKED: Final = 3  # graphs whose loss is compared in float64
 _AT_A_TIME: Final = 1000  # graphs that are made objects of PyG
 
 
-class Worker:
-    """The process, as its parent holds it.
+class Worker(AnsweringProcess):
+    """The process, as its parent holds it; it answers `"pass"`, and `"end"` with its peak.
 
     Args:
         side: `OURS`, `MAPPED` or `PYG`.
@@ -47,44 +45,10 @@ class Worker:
     def __init__(self, side: str, folder: Path, size: dict[str, int]) -> None:
         code = f"from {__name__} import main; main()"
         given = json.dumps({"side": side, "folder": str(folder), **size})
-        self._process = subprocess.Popen(
+        super().__init__(
             [sys.executable, "-W", "ignore", "-c", code, given],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            f"the process of {side} has ended; its own message stands above",
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self._process.kill()
-        self._process.communicate()
-
-    def answer(self) -> dict[str, float]:
-        """Read what the process prints.
-
-        Raises:
-            RuntimeError: It ended.
-        """
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"a process of the size benchmark ended with {self._process.wait()}")
-        found: dict[str, float] = json.loads(line)
-        return found
-
-    def ask(self, what: str) -> dict[str, float]:
-        """Ask for a `pass`, or for the peak by `end`, and read the answer."""
-        assert self._process.stdin is not None
-        print(what, file=self._process.stdin, flush=True)
-        return self.answer()
 
 
 def main() -> None:
@@ -100,7 +64,7 @@ def main() -> None:
     train = (_theirs if side == PYG else _ours)(side, folder, given)
     _say({"loss": exact})
     for line in sys.stdin:
-        if line.strip() == "end":
+        if json.loads(line) == "end":
             break
         begin = time.perf_counter(), time.process_time()
         loss = train()
@@ -121,6 +85,8 @@ def _resident(what: str) -> int:
         for line in status.read_text().splitlines():
             if line.startswith(what):
                 return int(line.split()[1]) * 1024
+    import resource  # not on Windows
+
     # Elsewhere the most that it has ever held, in bytes on macOS.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
