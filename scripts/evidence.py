@@ -18,10 +18,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +28,12 @@ from measure_datasets import fetched, score, table
 
 from graphnorms.files import fill_slots, replacing
 from graphnorms.lab.comparison import open_comparison
-from graphnorms.lab.journal import Journal
 from graphnorms.lab.phrases import listing
 from graphnorms.lab.rank_sentences import ranks_sentence
 from graphnorms.lab.verdict import Verdict
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.report.several import report_several
+from graphnorms.reproduce.kept_records import keep, restore
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "evidence.md"
@@ -51,7 +49,7 @@ DATA = (
     "message passing at best",
     "tested with a twin in training",
 )
-OPENED_FROM = ("config.json", "run.toml", "data.json")
+FACTS = "data.json"
 
 
 def main() -> None:
@@ -71,16 +69,16 @@ def main() -> None:
     if arguments.sets is not None:
         chosen = [name.strip() for name in arguments.sets.split(";") if name.strip()]
     for row in rows:
-        row["run"] = folder = arguments.runs / slug(row["name"])
-        archive = KEPT / "runs" / f"{folder.name}.tar.xz"
-        if archive.exists() and not folder.exists():
-            with tarfile.open(archive) as file:
-                file.extractall(folder, filter="data")
+        row["run"], kept = arguments.runs / slug(row["name"]), KEPT / "runs" / slug(row["name"])
+        if kept.exists() and not row["run"].exists():
+            shutil.copytree(kept, row["run"])
+            restore(row["run"])
         elif row["name"] in chosen:
             compare(row, sources[row["name"]], arguments)
-        if folder.exists() and not archive.exists() and open_comparison(folder).verdict.finished:
-            keep(folder, archive)
-    write_page([row for row in rows if (KEPT / "runs" / f"{row['run'].name}.tar.xz").exists()])
+        if (row["run"] / FACTS).exists() and open_comparison(row["run"]).verdict.finished:
+            keep(row["run"], kept)
+            shutil.copy(row["run"] / FACTS, kept)
+    write_page([row for row in rows if (KEPT / "runs" / row["run"].name).exists()])
 
 
 def slug(name: str) -> str:
@@ -103,8 +101,8 @@ def compare(row: dict[str, Any], source: dict[str, str], arguments: argparse.Nam
     workers = ("--workers", str(arguments.workers))
     norms = ("--norms", ",".join(NORMS))
     graphnorms(arguments.runs, "compare", data, *norms, *options, *workers, "-q", "-o", run.name)
-    if not (run / "data.json").exists():
-        with replacing(run / "data.json") as temporary:
+    if not (run / FACTS).exists():
+        with replacing(run / FACTS) as temporary:
             temporary.write_text(graphnorms(arguments.runs, "data", data, "--json", *options))
 
 
@@ -114,35 +112,12 @@ def graphnorms(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=folder, text=True, check=True, stdout=subprocess.PIPE).stdout
 
 
-def keep(folder: Path, archive: Path) -> None:
-    """Keep what a comparison is opened from, but for the curves of trials that chose the rate."""
-    with tempfile.TemporaryDirectory() as scratch:
-        short = Path(scratch)
-        for name in OPENED_FROM:
-            shutil.copy(folder / name, short)
-        with Journal(short / "records.jsonl") as journal:
-            for record in open_comparison(folder).records:
-                if record.config["stage"] != "final":
-                    record = replace(
-                        record, history=emptied(record.history), timing=emptied(record.timing)
-                    )
-                journal.append(record)
-        with replacing(archive) as temporary, tarfile.open(temporary, "w:xz", preset=9) as file:
-            for path in sorted(short.iterdir()):
-                file.add(path, path.name)
-
-
-def emptied(series: dict[str, Any]) -> dict[str, Any]:
-    """The same without the values of each epoch."""
-    return {name: [] if isinstance(value, list) else value for name, value in series.items()}
-
-
 def write_page(rows: list[dict[str, Any]]) -> None:
     """Write the tables, the page over all sets and the table of trials."""
     for row in rows:
         row["comparison"] = open_comparison(row["run"])
         row["verdict"] = row["comparison"].verdict
-        row["facts"] = json.loads((row["run"] / "data.json").read_text())
+        row["facts"] = json.loads((row["run"] / FACTS).read_text())
     across = report_several(
         [row["comparison"] for row in rows], KEPT / "evidence.html", figures=False
     )
@@ -153,7 +128,7 @@ def write_page(rows: list[dict[str, Any]]) -> None:
         "across": ranks_sentence(across, title),
         "ranks": table(("norm", "mean rank", "best on", "worst on"), ranks(rows, across.ranks)),
         "scores": table(
-            ("set", "kind", "metric", *map(title, NORMS), "told apart from a difference of"),
+            ("set", "kind", "metric", *map(title, NORMS), "least difference found"),
             [scores(row) for row in rows],
         ),
         "pairs": table(("better", "worse", "told apart on", "shown equal on"), pairs(rows)),

@@ -374,8 +374,9 @@ class GraphSet:
         are held.
 
         The names, dtypes, shapes and sizes of all files are checked, whether they fit one another,
-        the offsets of the graphs, the targets and the split; edges and features are not read, and
-        the fingerprint is that of the index.
+        the offsets of the graphs, the targets and the split. Edges and features are not read, unless
+        there is a single graph; the C++ gather checks those of a minibatch. The fingerprint is that
+        of the index.
 
         Args:
             path: The folder.
