@@ -375,7 +375,7 @@ class GraphSet:
 
         The names, dtypes, shapes and sizes of all files are checked, whether they fit one another,
         the offsets of the graphs, the targets and the split. Edges and features are not read, unless
-        there is a single graph; the C++ gather checks those of a minibatch. The fingerprint is that
+        there is a single graph; minibatches check what they gather in C++. The fingerprint is that
         of the index.
 
         Args:
