@@ -374,9 +374,9 @@ class GraphSet:
         are held.
 
         The names, dtypes, shapes and sizes of all files are checked, whether they fit one another,
-        the offsets of the graphs, the targets and the split. Edges and features are not read, unless
-        there is a single graph; minibatches check what they gather in C++. The fingerprint is that
-        of the index.
+        the offsets of the graphs, the targets and the split. Edges and features are not read, but
+        for those of a single graph: minibatches check what they gather in C++. The fingerprint is
+        that of the index.
 
         Args:
             path: The folder.

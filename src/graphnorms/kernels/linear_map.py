@@ -51,15 +51,11 @@ def _has_kernel(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether a kernel takes these tensors."""
     return (
         x.dim() == weight.dim() == 2
-        and x.shape[1] == weight.shape[1] > 0
-        and x.dtype is torch.float32
         and x.is_cpu
-        and _is_parameter(weight)
-        and (bias is None or (bias.shape == weight.shape[:1] and _is_parameter(bias)))
         and is_plain(x)  # so no mode or transform is active that could wrap the others
         and not torch.is_autocast_enabled("cpu")
         and extension.unavailable() is None
-        and extension.multiplies_faster()
+        and _is_taken(x, weight, bias)
     )
 
 
@@ -79,7 +75,7 @@ def chained_linear(chain: Chain, x: Tensor, weight: Tensor, bias: Tensor | None)
         chain: The open chain, whose last result is x.
         x, weight, bias: Plain tensors of one dtype on the CPU.
     """
-    if _is_taken(x, weight):
+    if _is_taken(x, weight, bias):
         y = _forward(x, weight, bias)
     else:
         with torch.no_grad():
@@ -88,12 +84,13 @@ def chained_linear(chain: Chain, x: Tensor, weight: Tensor, bias: Tensor | None)
     return y
 
 
-def _is_taken(x: Tensor, weight: Tensor) -> bool:
-    """Whether a kernel takes matrices that fit."""
+def _is_taken(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether a kernel takes matrices, where there is one and nothing is traced."""
     return (
         x.dtype is torch.float32
         and x.shape[1] == weight.shape[1] > 0
-        and weight.is_contiguous()
+        and _is_parameter(weight)
+        and (bias is None or (bias.shape == weight.shape[:1] and _is_parameter(bias)))
         and extension.multiplies_faster()
     )
 
@@ -155,10 +152,10 @@ class _Step:
     def backward(
         self, grad_y: Tensor, x: Tensor | None, operands: Operands, needs: list[bool]
     ) -> tuple[Tensor | None, ...]:
-        weight, _ = operands
+        weight, bias = operands
         assert x is not None
         assert weight is not None
-        in_torch = not (_is_taken(x, weight) and is_plain(grad_y))
+        in_torch = not (_is_taken(x, weight, bias) and is_plain(grad_y))
         return _backward(grad_y, x, weight, needs, in_torch=in_torch)
 
     def again(self, x: Tensor, *operands: Tensor | None) -> Tensor:
