@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
+from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation.autograd import chained_aggregate
 from graphnorms.kernels.aggregation.operands import Weights
 from graphnorms.kernels.backend import CPU
@@ -38,7 +39,7 @@ Part = nn.Module | Tensor | Weights
 def in_one_node(
     x: Tensor, context: GraphContext, residual: Tensor | None, parts: Sequence[Part]
 ) -> Tensor | None:
-    """Run the parts of a convolution behind each other as one node of autograd's graph.
+    """Run the parts of one or more convolutions behind each other as one node of autograd's graph.
 
     Args:
         x: What the first of them is given.
@@ -51,7 +52,9 @@ def in_one_node(
         CPU, in traced or transformed code, under autocast, with a layer that is not a single
         kernel, or with one that is replaced or has a hook, which would see no gradient.
     """
-    if not (torch.is_grad_enabled() and is_plain(x) and x.is_cpu and _fit(x, residual, parts)):
+    if not (torch.is_grad_enabled() and is_plain(x) and x.is_cpu):
+        return None
+    if not _fit(x, context.adjacency, residual, parts):
         return None
     last, given = len(parts) - 1, (context.segments, None, None)
     with Chain(x) as chain:
@@ -69,7 +72,7 @@ def in_one_node(
     return chain.result(x)
 
 
-def _fit(x: Tensor, residual: Tensor | None, parts: Sequence[Part]) -> bool:
+def _fit(x: Tensor, adjacency: Adjacency, residual: Tensor | None, parts: Sequence[Part]) -> bool:
     if (
         x.dim() != 2
         or x.dtype not in extension.DTYPES
@@ -87,14 +90,16 @@ def _fit(x: Tensor, residual: Tensor | None, parts: Sequence[Part]) -> bool:
             if not _is_like(part, x):
                 return False
         elif type(part) is Weights:
-            if any(each is not None and each.requires_grad for each in part[:2]):
+            if len(x) != adjacency.num_nodes or any(
+                each is not None and each.requires_grad for each in part[:2]
+            ):
                 return False
         else:
             module: Any = part
             own = module._parameters  # without those that are parametrized
             if not (
                 type(module).forward is Linear.forward
-                and _is_called_plainly(module)
+                and is_called_plainly(module)
                 and own.keys() == _OF_LINEAR
                 and _is_like(own["weight"], x)
                 and (own["bias"] is None or _is_like(own["bias"], x))
@@ -112,7 +117,7 @@ def _is_like(parameter: Tensor, x: Tensor) -> bool:
     )
 
 
-def _is_called_plainly(module: nn.Module) -> bool:
+def is_called_plainly(module: nn.Module) -> bool:
     """Whether nothing but its `forward` runs when a module is called; global hooks aside."""
     own = module.__dict__
     return not (
@@ -128,7 +133,7 @@ def _is_one_kernel(slot: NormSlot, width: int, residual: Tensor | None) -> bool:
     """Whether a slot does nothing but one call of the primitive for features of a width."""
     norm: Any = slot._modules["norm"]
     if not (
-        _is_called_plainly(slot)
+        is_called_plainly(slot)
         and slot.first is None
         and (residual is None or not slot.sum_first)
         and (norm_fits := _KINDS.get(type(norm))) is not None
@@ -136,7 +141,7 @@ def _is_one_kernel(slot: NormSlot, width: int, residual: Tensor | None) -> bool:
     ):
         return False
     return bool(
-        _is_called_plainly(norm)
+        is_called_plainly(norm)
         and norm.in_channels in (None, width)
         and norm.backend == "auto"
         and norm._ranks is None
@@ -145,7 +150,7 @@ def _is_one_kernel(slot: NormSlot, width: int, residual: Tensor | None) -> bool:
 
 def _batch_norm_fits(norm: Any) -> bool:
     own = norm._modules["module"]
-    plain = type(own) is InnerBatchNorm and _is_called_plainly(own)
+    plain = type(own) is InnerBatchNorm and is_called_plainly(own)
     return plain and own.training and not norm.allow_single_element
 
 

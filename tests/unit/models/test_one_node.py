@@ -34,23 +34,27 @@ def hooked(model: nn.Module) -> nn.Module:
     return model
 
 
-def nodes_of(y: Tensor) -> set[str]:
-    """The names of the nodes that a result depends on."""
-    found, left = set(), [y.grad_fn]
+def nodes_of(y: Tensor) -> list[str]:
+    """The names of the nodes that a result depends on, one for each."""
+    found, left = {}, [y.grad_fn]
     while left:
         node = left.pop()
-        if node is not None:
-            found.add(node.name())
+        if node is not None and id(node) not in found:
+            found[id(node)] = node
             left += [each for each, _ in node.next_functions]
-    return found
+    return [node.name() for node in found.values()]
 
 
+@pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("name", ["gin", "gcn"])
 @pytest.mark.parametrize("norm", NORMS)
-def test_training_is_that_of_the_parts(norm: str, name: str) -> None:
-    """With dropout and residual sums: 50 losses, the weights and the running averages."""
+def test_training_is_that_of_the_parts(norm: str, name: str, residual: bool) -> None:
+    """With dropout: 50 losses, the weights and the running averages.
+
+    Without residual sums all convolutions together are one node.
+    """
     graphs = random_graphs(24, 6)
-    config = ModelConfig(name=name, layers=2, hidden=6, residual=True, dropout=0.2)
+    config = ModelConfig(name=name, layers=2, hidden=6, residual=residual, dropout=0.2)
     made = GNN(config, norm, graphs.num_features, graphs.num_classes, seed=0).double()
     models = {"one": made, "apart": hooked(copy.deepcopy(made))}
     losses: dict[str, list[float]] = {}
@@ -67,7 +71,8 @@ def test_training_is_that_of_the_parts(norm: str, name: str) -> None:
             loss.backward()
             optimizer.step()
             found.append(loss.item())
-        assert (NODE in nodes_of(loss)) == (which == "one")
+        expected = config.layers if residual else 1
+        assert nodes_of(loss).count(NODE) == (expected if which == "one" else 0)
         losses[which] = found
     torch.testing.assert_close(losses["one"], losses["apart"], rtol=0, atol=1e-12)
     torch.testing.assert_close(
@@ -159,6 +164,27 @@ def test_a_replaced_part_is_called() -> None:
     conv.norm.forward = lambda x, context, **given: x  # type: ignore[method-assign]
     assert NODE not in nodes_of(conv(x, context))
     assert NODE in nodes_of(gin()(x, context))
+
+
+def test_a_convolution_with_a_hook_is_called() -> None:
+    """A hook on one of them keeps all apart, each a node of its own."""
+    graphs, seen = random_graphs(4, 6), []
+    config = ModelConfig(name="gin", layers=3, hidden=4)
+    model = GNN(config, "graph", graphs.num_features, graphs.num_classes, seed=0)
+    batch = graphs.batch(torch.arange(4))
+    run = lambda: model(batch.x, batch.adjacency, batch.segments)  # noqa: E731
+    assert nodes_of(run()).count(NODE) == 1
+    model.convolutions[1].register_full_backward_hook(lambda _, grads, __: seen.append(grads))
+    y = run()
+    assert nodes_of(y).count(NODE) == 3
+    y.sum().backward()
+    assert seen[0][0].shape == (len(batch.x), 4)
+
+
+@pytest.mark.parametrize("make", [gin, gcn])
+def test_a_wrong_number_of_rows_is_refused(make: Callable[..., nn.Module]) -> None:
+    with pytest.raises(ValueError, match=f"x has 3 rows, but the adjacency {NODES} nodes"):
+        make()(torch.randn(3, 3, requires_grad=True), batch_of_two())
 
 
 def test_an_error_leaves_no_chain_open() -> None:

@@ -250,8 +250,8 @@ class _Step(NamedTuple):
 
     def backward(
         self, grad_y: Tensor, x: Tensor | None, operands: Operands, needs: list[bool]
-    ) -> tuple[Tensor]:
-        return (_backward_of_sum(grad_y, self.weights, self.along),)
+    ) -> tuple[Tensor | None]:
+        return (_backward_of_sum(grad_y, self.weights, self.along) if needs[0] else None,)
 
     def again(self, x: Tensor, *operands: Tensor | None) -> Tensor:
         return aggregate(x, self.along.adjacency, self.weights, self.along.backend)
