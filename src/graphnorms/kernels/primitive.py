@@ -183,14 +183,16 @@ def normalize(
     device = "cpu" if x.is_cpu else x.device.type
     ragged = call.layout is not None
     wanted = (device, x.dtype, point.center, point.scale, mean_scale is not None, ragged, backend)
-    plain = is_plain(x)
+    chain = OPEN.chain
+    chained = chain is not None and chain.last is x
+    plain = chained or is_plain(x)
     if not plain:
         if not runs_as_operator(x, *wanted):
             return _in_plain_torch(x, call, parameters, residual, statistics)
         y, measured = forward_operator(x, residual, parameters, call, statistics)
     elif (chosen := pick(*wanted)) is None:
         return _in_plain_torch(x, call, parameters, residual, statistics)
-    elif (chain := OPEN.chain) is not None and chain.last is x:
+    elif chained and chain is not None:
         y, measured = chosen.forward(x, residual, parameters, call, statistics)
         chain.add(_Step(call, measured, chosen), x, y, parameters, residual=residual)
     elif torch.is_grad_enabled() and (

@@ -251,7 +251,14 @@ class _Step(NamedTuple):
     def backward(
         self, grad_y: Tensor, x: Tensor | None, operands: Operands, needs: list[bool]
     ) -> tuple[Tensor | None]:
-        return (_backward_of_sum(grad_y, self.weights, self.along) if needs[0] else None,)
+        if not needs[0]:
+            return (None,)
+        if not is_plain(grad_y):
+            return (_backward_of_sum(grad_y, self.weights, self.along),)
+        adjacency, reverse, backend = self.along
+        numbered = self.weights.edge is not None
+        against = Edges.along(adjacency, reverse=not reverse, numbered=numbered)
+        return (backend.aggregate(grad_y, against, self.weights),)
 
     def again(self, x: Tensor, *operands: Tensor | None) -> Tensor:
         return aggregate(x, self.along.adjacency, self.weights, self.along.backend)
