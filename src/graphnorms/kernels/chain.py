@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -132,7 +132,9 @@ class _Node(torch.autograd.Function):
         kept, operands = saved[: len(steps)], saved[len(steps) :]
         of_residual = grad_y if needs_residual else None
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            of_x, *found = _differentiably(grad_y, steps, (kept[0], *operands), [needs_x, *needs])
+            of_x, *found = differentiate_again(
+                grad_y, steps, (kept[0], *operands), [needs_x, *needs]
+            )
             return None, of_x, of_residual, *found
         found, end, grad = [], len(operands), grad_y
         for number in range(len(steps) - 1, -1, -1):
@@ -149,7 +151,7 @@ class _Node(torch.autograd.Function):
 _apply: Callable[..., Any] = super(torch.autograd.Function, _Node).apply
 
 
-def _differentiably(
+def differentiate_again(
     grad_y: Tensor,
     steps: Sequence[tuple[Step, int]],
     inputs: Sequence[Tensor | None],
@@ -158,7 +160,14 @@ def _differentiably(
     """Run the steps once more, with nodes, and differentiate them.
 
     At aliases of the inputs, or a path from one input to another would count twice.
+
+    Args:
+        grad_y: The gradient of the last result.
+        steps: The steps, and how many operands each has.
+        inputs: The x of the first step, and the operands.
+        needs: Which of them need a gradient.
     """
+    again = torch.is_grad_enabled()
     with torch.enable_grad():
         x, *operands = aliases = [
             each.view_as(each) if each is not None and needed else each
@@ -172,7 +181,7 @@ def _differentiably(
     asked = [
         each for each, needed in zip(aliases, needs, strict=True) if each is not None and needed
     ]
-    grads = iter(torch.autograd.grad(x, asked, grad_y, create_graph=True) if asked else ())
+    grads = iter(torch.autograd.grad(x, asked, grad_y, create_graph=again) if asked else ())
     return [next(grads) if needed else None for needed in needs]
 
 
@@ -180,7 +189,7 @@ def chained_bias(chain: Chain, x: Tensor, bias: Tensor) -> Tensor:
     """Add one number per channel, `(channels,)`, in the dtype of x, as a step of a chain."""
     with torch.no_grad():
         y = x + bias
-    chain.add(_BIAS, x, y, (bias,), keeps_x=False)
+    chain.add(BIAS, x, y, (bias,), keeps_x=False)
     return y
 
 
@@ -198,4 +207,4 @@ class _Bias:
         return x + bias
 
 
-_BIAS = _Bias()
+BIAS: Final = _Bias()

@@ -80,7 +80,7 @@ def chained_linear(chain: Chain, x: Tensor, weight: Tensor, bias: Tensor | None)
     else:
         with torch.no_grad():
             y = F.linear(x, weight, bias)
-    chain.add(_STEP, x, y, (weight, bias))
+    chain.add(LINEAR, x, y, (weight, bias))
     return y
 
 
@@ -164,7 +164,7 @@ class _Step:
         return linear(x, weight, bias)
 
 
-_STEP: Final = _Step()
+LINEAR: Final = _Step()
 
 
 # See `graphnorms.kernels.autograd.apply`.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels import autograd, reference, synchronized
-from graphnorms.kernels.backend import Backend, pick, runs_as_operator
-from graphnorms.kernels.chain import OPEN, Operands
+from graphnorms.kernels.backend import CPU, Backend, pick, runs_as_operator
+from graphnorms.kernels.chain import OPEN, Operands, Step
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.domain_cells import cells_of_center
 from graphnorms.kernels.dropout import draw_seed
@@ -214,16 +214,17 @@ def normalize(
 
 
 class _Step(NamedTuple):
-    """A normalization in a chain, with its statistics."""
+    """A normalization in a chain, with its statistics where it has run."""
 
     call: Call
-    kept: Tensor
+    kept: Tensor | None
     backend: Backend
 
     def backward(
         self, grad_y: Tensor, x: Tensor | None, operands: Operands, needs: list[bool]
     ) -> list[Tensor | None]:
         assert x is not None
+        assert self.kept is not None
         mean_scale, weight, bias = operands
         parameters = (mean_scale, weight, bias)
         found = autograd.once(grad_y, x, parameters, self.kept, (self.call, self.backend, needs))
@@ -233,6 +234,11 @@ class _Step(NamedTuple):
         mean_scale, weight, bias = operands
         parameters = (mean_scale, weight, bias)
         return normalize(x, self.call, parameters, backend=self.backend.name)[0]
+
+
+def norm_step(call: Call) -> Step:
+    """Return a normalization by the C++ kernels as a step of a chain."""
+    return _Step(call, None, CPU)
 
 
 def _in_plain_torch(

@@ -16,6 +16,7 @@ from graphnorms.kernels.backend import CPU
 from graphnorms.kernels.chain import Chain, chained_bias
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.linear_map import chained_linear
+from graphnorms.kernels.whole_chain import WholeChain
 from graphnorms.layers.batch_norm import BatchNorm
 from graphnorms.layers.graph_norm import GraphNorm
 from graphnorms.layers.group_norm import GroupNorm
@@ -56,6 +57,8 @@ def in_one_node(
         return None
     if not _fit(x, context.adjacency, residual, parts):
         return None
+    if (found := _in_one_call(x, context, residual, parts)) is not None:
+        return found
     last, given = len(parts) - 1, (context.segments, None, None)
     with Chain(x) as chain:
         for number, part in enumerate(parts):
@@ -70,6 +73,34 @@ def in_one_node(
                 weights: Any = part._parameters
                 x = chained_linear(chain, x, weights["weight"], weights["bias"])
     return chain.result(x)
+
+
+def _in_one_call(
+    x: Tensor, context: GraphContext, residual: Tensor | None, parts: Sequence[Part]
+) -> Tensor | None:
+    """Run the parts by one call of C++; `None` where the kernels do not take them."""
+    if x.dtype is not torch.float32 or not extension.multiplies_faster():
+        return None
+    chain, width = WholeChain(context.adjacency), x.shape[1]
+    for part in parts:
+        if type(part) is NormSlot:
+            norm: Any = part._modules["norm"]
+            call = norm.as_call(x, context.segments, width)
+            if call is None:
+                return None
+            chain.normalize(*call)
+        elif isinstance(part, Tensor):
+            chain.bias(part)
+        elif isinstance(part, Weights):
+            if part.edge is not None:
+                return None
+            chain.sum(part)
+        else:
+            weights: Any = part._parameters
+            weight: Tensor = weights["weight"]
+            chain.linear(weight, weights["bias"])
+            width = weight.shape[0]
+    return chain.run(x, residual)
 
 
 def _fit(x: Tensor, adjacency: Adjacency, residual: Tensor | None, parts: Sequence[Part]) -> bool:

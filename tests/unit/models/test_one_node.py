@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 import graphnorms as gn
 from graphnorms.data.synthetic import random_graphs
+from graphnorms.kernels.cpu import extension
+from graphnorms.kernels.whole_chain import WholeChain
 from graphnorms.models import GNN, GCNConv, GINConv, GraphContext, ModelConfig, NormSlot
 from graphnorms.segments import Segments
 
@@ -20,6 +22,11 @@ NORMS = ("none", "batch", "layer", "instance", "graph", "pair", "rms")
 STEPS = 50
 NODES = 10
 NODE = "_NodeBackward"
+
+needs_one_call = pytest.mark.skipif(
+    extension.unavailable() is not None or not extension.multiplies_faster(),
+    reason="torch's linear maps run here, between the kernels",
+)
 
 pytestmark = pytest.mark.skipif(
     not gn.backends()[0].available, reason="the nodes run the C++ kernels"
@@ -78,6 +85,87 @@ def test_training_is_that_of_the_parts(norm: str, name: str, residual: bool) -> 
     torch.testing.assert_close(
         models["one"].state_dict(), models["apart"].state_dict(), rtol=1e-9, atol=1e-9
     )
+
+
+def runs_in_one_call(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Note of each chain whether one call of C++ ran it."""
+    seen, run = [], WholeChain.run
+
+    def noted(self: WholeChain, x: Tensor, residual: Tensor | None) -> Tensor | None:
+        y = run(self, x, residual)
+        seen.append(y is not None)
+        return y
+
+    monkeypatch.setattr(WholeChain, "run", noted)
+    return seen
+
+
+@needs_one_call
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("name", ["gin", "gcn"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_one_call_is_the_parts(
+    norm: str, name: str, residual: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float32: outputs, gradients, running averages, and second derivatives.
+
+    The first bit for bit but for the bias of GCN, whose gradient is summed in another order.
+    """
+    seen = runs_in_one_call(monkeypatch)
+    graphs = random_graphs(24, 30)
+    config = ModelConfig(name=name, layers=3, hidden=20, residual=residual, dropout=0.2)
+    made = GNN(config, norm, graphs.num_features, graphs.num_classes, seed=0)
+    made.convolutions[1].linear.weight.requires_grad_(False)
+    batch = graphs.batch(torch.arange(24))
+    found = []
+    for model in (made, hooked(copy.deepcopy(made))):
+        torch.manual_seed(1)
+        x = batch.x.clone().requires_grad_()
+        logits = model(x, batch.adjacency, batch.segments)
+        loss = F.cross_entropy(logits, batch.y)
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        loss.backward(retain_graph=True)
+        leaves = list(trained.values())
+        grads = torch.autograd.grad(loss, [x, *leaves], create_graph=True)
+        again = torch.autograd.grad(grads[0].square().sum(), leaves, allow_unused=True)
+        assert model.convolutions[1].linear.weight.grad is None
+        kept = {name: value for name, value in model.named_buffers() if value is not None}
+        first = [logits, x.grad, *(each.grad for each in leaves), *model.buffers()]
+        found.append((first, grads, [each for each in again if each is not None]))
+    assert seen == [True] * (config.layers if residual else 1)
+    if name == "gin":
+        torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=0)
+    for one, apart in zip(*found, strict=True):
+        size = max(float(each.detach().abs().max()) for each in apart)
+        torch.testing.assert_close(one, apart, rtol=1e-4, atol=1e-4 * size)
+
+
+@needs_one_call
+def test_a_chain_that_leaves_the_range_is_run_by_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward, after a BatchNorm has run, whose averages move once; and backward."""
+    seen = runs_in_one_call(monkeypatch)
+    context, moved = batch_of_two(), []
+    for apart in (False, True):
+        conv = GINConv(3, 4, lambda channels: NormSlot("batch", channels))
+        conv.load_state_dict({n: v.abs() for n, v in sorted(gin_weights(conv).items())})
+        with torch.no_grad():
+            conv.linear2.weight.mul_(1e25)
+        y = (hooked(conv) if apart else conv)(draw(NODES, 3).float(), context)
+        assert y.isfinite().all()
+        moved.append(
+            (y, conv.norm.norm.module.running_mean, conv.norm.norm.module.num_batches_tracked)
+        )
+    assert seen == [False]
+    for one, other in zip(*moved, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def gin_weights(conv: GINConv) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(6)
+    return {
+        name: torch.randn(value.shape, generator=generator) if value.is_floating_point() else value
+        for name, value in conv.state_dict().items()
+    }
 
 
 def gin(**given: Any) -> GINConv:

@@ -10,8 +10,8 @@ from torch import Tensor
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation import reference
 from graphnorms.kernels.aggregation.operands import Edges, Weights
-from graphnorms.kernels.backend import KERNELS, TRITON, Backend
-from graphnorms.kernels.chain import Chain, Operands
+from graphnorms.kernels.backend import CPU, KERNELS, TRITON, Backend
+from graphnorms.kernels.chain import Chain, Operands, Step
 from graphnorms.kernels.point import accumulation_dtype
 from graphnorms.tracing import is_plain, is_transformed
 
@@ -77,8 +77,13 @@ def chained_aggregate(
     """Run `aggregate` as a step of a chain; weights have no gradient."""
     edges = Edges.along(adjacency, reverse=False, numbered=weights.edge is not None)
     y = backend.aggregate(x, edges, weights)
-    chain.add(_Step(weights, _Along(adjacency, False, backend)), x, y, keeps_x=False)
+    chain.add(sum_step(weights, adjacency, backend), x, y, keeps_x=False)
     return y
+
+
+def sum_step(weights: Weights, adjacency: Adjacency, backend: Backend = CPU) -> Step:
+    """Return `aggregate` as a step of a chain."""
+    return _Step(weights, _Along(adjacency, False, backend))
 
 
 def _as_operator(x: Tensor, adjacency: Adjacency, weights: Weights, *, reverse: bool) -> Tensor:

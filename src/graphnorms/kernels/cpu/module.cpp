@@ -123,6 +123,7 @@ NB_MODULE(_kernels, m) {
 
     m.def("use_exchange", use_exchange, nb::arg("type"));
 
+    bind_chain(m);
     bind_normalize(m);
     bind_aggregate(m);
     bind_gather(m);

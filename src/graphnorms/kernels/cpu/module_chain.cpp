@@ -1,0 +1,244 @@
+// Kernels one behind the other, each on the result of the one before, without Python between them.
+//
+// Everything is float32. What is kept for the backward lies in one piece of memory, the room: the result of every
+// step but the last, and the statistics of every normalization. The gradients of all parameters lie in another, in
+// the order of the steps. As in module_normalize.cpp a call that does not fit is answered with false.
+#include <nanobind/stl/optional.h>
+
+#include <algorithm>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "module.h"
+
+namespace graphnorms {
+
+namespace {
+
+// The kinds of steps in graphnorms.kernels.cpu.chain: a tuple of its number and of
+//   the sum over neighbours:  node scale or None, self weight
+//   the linear map:           weight, bias or None
+//   a bias:                   bias
+//   the normalization:        (α, γ, β), its Call, and running mean, variance, counter and momentum, or None
+enum Kind : int { kSum, kLinear, kBias, kNormalization };
+
+// How many tensors of a step may have a gradient, `None` among them.
+size_t operands_of(int kind) { return kind == kLinear ? 2 : kind == kBias ? 1 : kind == kNormalization ? 3 : 0; }
+
+constexpr int64_t kLine = 16;  // numbers in a cache line
+int64_t whole_lines(int64_t size) { return (size + kLine - 1) / kLine * kLine; }
+
+struct Step {
+    int kind;
+    nb::tuple of;
+    int64_t in, out;                      // columns
+    int64_t result = 0, statistics = 0;   // where they begin in the room
+    int64_t size = 0;                     // of the statistics
+    int64_t parameters = 0;               // where their gradients begin
+
+    nb::handle operator[](size_t i) const { return item(of, i); }
+    bool has_running() const { return kind == kNormalization && !(*this)[3].is_none(); }
+    Parameters normalized_by() const { return Parameters(nb::borrow<nb::tuple>((*this)[1])); }
+    nb::tuple call() const { return nb::borrow<nb::tuple>((*this)[2]); }
+};
+
+// Where everything lies.
+struct Plan {
+    Plan(int64_t rows, int64_t columns, const nb::tuple& listed) : rows(rows), columns(columns) {
+        for (nb::handle each : listed)
+            if (!add(nb::borrow<nb::tuple>(each))) return;
+        fits = !steps.empty();
+    }
+
+    bool add(const nb::tuple& of) {
+        Step step{nb::cast<int>(item(of, 0)), of, columns, columns};
+        step.parameters = parameters;
+        if (step.kind == kLinear) {
+            const View weight(step[1]), bias(step[2]);
+            if (weight.dtype() != kFloat || weight.dims() != 2) return false;
+            step.out = weight.size(0);
+            parameters += step.in * step.out + (bias.none() ? 0 : step.out);
+        } else if (step.kind == kBias) {
+            parameters += step.out;
+        } else if (step.kind == kNormalization) {
+            static float somewhere;  // a tensor that is only described
+            const Parameters by = step.normalized_by();
+            step.size = statistics_size(View(&somewhere, rows, columns), by, step.call(), step.has_running());
+            for (const View* parameter : {&by.mean_scale, &by.weight, &by.bias}) {
+                if (!parameter->none() && !parameter->is_vector(kFloat, columns)) return false;
+                parameters += parameter->none() ? 0 : columns;
+            }
+            if (step.size < 0) return false;
+            step.statistics = room;
+            room += whole_lines(step.size);
+        }
+        columns = step.out;
+        widest = std::max(widest, step.in);
+        step.result = room;
+        room += whole_lines(rows * step.out);
+        steps.push_back(step);
+        return true;
+    }
+
+    bool fits = false;
+    std::vector<Step> steps;
+    int64_t rows, columns, room = 0, parameters = 0, widest = 0;
+};
+
+nb::object chain_sizes(int64_t rows, int64_t columns, const nb::tuple& steps) {
+    const Plan plan(rows, columns, steps);
+    if (!plan.fits) return nb::none();
+    return nb::make_tuple(plan.room, plan.columns, plan.parameters);
+}
+
+bool add_bias(const View& x, const View& bias, const View& y) {
+    if (!bias.is_vector(kFloat, x.size(1))) return false;
+    const float *from = x.as<const float>(), *shift = bias.as<const float>();
+    float* to = y.as<float>();
+    for (int64_t i = 0; i < x.size(0); ++i, from += x.size(1), to += x.size(1))
+        for (int64_t c = 0; c < x.size(1); ++c) to[c] = from[c] + shift[c];
+    return true;
+}
+
+// In chunks of rows, and then over the chunks, as the linear map sums the gradient of its bias.
+void sum_rows(const View& x, float* sums) {
+    constexpr int64_t kChunk = 256;
+    const int64_t rows = x.size(0), columns = x.size(1);
+    std::vector<float> of_chunk(static_cast<size_t>(columns));
+    std::fill(sums, sums + columns, 0.0f);
+    for (int64_t first = 0; first < rows; first += kChunk) {
+        std::fill(of_chunk.begin(), of_chunk.end(), 0.0f);
+        for (int64_t i = first; i < std::min(rows, first + kChunk); ++i) {
+            const float* row = x.as<const float>() + i * x.stride(0);
+            for (int64_t c = 0; c < columns; ++c) of_chunk[size_t(c)] += row[c];
+        }
+        for (int64_t c = 0; c < columns; ++c) sums[c] += of_chunk[size_t(c)];
+    }
+}
+
+Answer chain_forward(nb::handle x_, nb::handle residual_, const nb::tuple& listed, nb::handle ptr_, nb::handle index_,
+                     int threads, nb::handle room_, nb::handle y_) {
+    const View x(x_), residual(residual_), ptr(ptr_), index(index_), room(room_), y(y_), none{nb::none()};
+    if (x.dtype() != kFloat || !x.has_whole_rows()) return false;
+    const Plan plan(x.size(0), x.size(1), listed);
+    if (!plan.fits || !room.is_vector(kFloat, plan.room) || !y.is_matrix(kFloat, plan.rows, plan.columns))
+        return false;
+    std::vector<View> inputs{x};
+    for (const Step& step : plan.steps) {
+        const bool last = &step == &plan.steps.back();
+        const View from = inputs.back(), to = last ? y : View(room.as<float>() + step.result, plan.rows, step.out);
+        if (last && step.kind != kNormalization && !residual.none()) return false;
+        Answer done = true;
+        switch (step.kind) {
+            case kSum:
+                done = sum_neighbours(from, ptr, index, View(step[1]), nb::cast<double>(step[2]), threads, to);
+                break;
+            case kLinear: done = linear_forward(from, View(step[1]), View(step[2]), threads, to); break;
+            case kBias: done = inputs.size() > 1 && add_bias(from, View(step[1]), to); break;
+            case kNormalization:
+                done = normalize_forward(from, last ? residual : none, step.normalized_by(), step.call(),
+                                         step.has_running(), threads, to,
+                                         View(room.as<float>() + step.statistics, step.size));
+                break;
+            default: return false;
+        }
+        if (done != true) return done;
+        inputs.push_back(to);
+    }
+    // Only now, as a chain that stops is run again by other means.
+    for (size_t s = 0; s < plan.steps.size(); ++s) {
+        const Step& step = plan.steps[s];
+        if (!step.has_running()) continue;
+        const nb::tuple running = nb::borrow<nb::tuple>(step[3]);
+        if (!update_running(inputs[s], View(room.as<float>() + step.statistics, step.size), View(item(running, 0)),
+                            View(item(running, 1)), View(item(running, 2)), plan.rows,
+                            nb::cast<double>(item(running, 3))))
+            return false;
+    }
+    return true;
+}
+
+Answer chain_backward(nb::handle grad_y_, nb::handle x_, const nb::tuple& listed, nb::handle ptr_, nb::handle index_,
+                      int threads, nb::handle room_, const nb::list& needs, nb::handle grad_x_, nb::handle grads_) {
+    const View grad_y(grad_y_), x(x_), ptr(ptr_), index(index_), room(room_), grad_x(grad_x_), grads(grads_);
+    const View none{nb::none()};
+    if (x.dtype() != kFloat || !x.has_whole_rows()) return false;
+    const Plan plan(x.size(0), x.size(1), listed);
+    if (!plan.fits || !room.is_vector(kFloat, plan.room) || !grads.is_vector(kFloat, plan.parameters) ||
+        grad_y.dtype() != kFloat || !grad_y.has_whole_rows() || grad_y.size(0) != plan.rows ||
+        grad_y.size(1) != plan.columns || (!grad_x.none() && !(grad_x.is_like(x) && grad_x.contiguous())))
+        return false;
+    // Two gradients of features at a time, and no more.
+    struct Release {
+        void operator()(float* memory) const { ::operator delete(memory, std::align_val_t(64)); }
+    };
+    const int64_t half = whole_lines(plan.rows * plan.widest);
+    const std::unique_ptr<float, Release> memory(
+        static_cast<float*>(::operator new(size_t(2 * half) * sizeof(float), std::align_val_t(64))));
+    std::optional<View> grad(grad_y);
+    size_t operand = 0;
+    for (const Step& step : plan.steps) operand += operands_of(step.kind);
+    if (operand != nb::len(needs)) return false;
+    int64_t turn = 0;
+    for (size_t s = plan.steps.size(); s-- > 0;) {
+        const Step& step = plan.steps[s];
+        const View from = s ? View(room.as<float>() + plan.steps[s - 1].result, plan.rows, step.in) : x;
+        const View to = !s                     ? grad_x
+                        : step.kind == kBias ? *grad
+                                             : View(memory.get() + turn * half, plan.rows, step.in);
+        // Where the gradient of the next parameter goes; nowhere if nobody needs it.
+        float* place = grads.as<float>() + step.parameters;
+        size_t asked = operand -= operands_of(step.kind);
+        auto next = [&](bool given, int64_t size) {
+            float* at = given && nb::cast<bool>(needs[asked]) ? place : nullptr;
+            place += given ? size : 0;
+            ++asked;
+            return at;
+        };
+        Answer done = true;
+        switch (step.kind) {
+            case kSum:
+                if (!to.none())
+                    done = sum_neighbours(*grad, ptr, index, View(step[1]), nb::cast<double>(step[2]), threads, to);
+                break;
+            case kLinear: {
+                const View of_weight(next(true, step.in * step.out), step.out, step.in);
+                const View of_bias(next(!step[2].is_none(), step.out), step.out);
+                done = linear_backward(*grad, from, View(step[1]), threads, to, of_weight, of_bias);
+                break;
+            }
+            case kBias:
+                if (!s) return false;
+                if (float* sums = next(true, step.out)) sum_rows(*grad, sums);
+                break;
+            case kNormalization: {
+                const Parameters by = step.normalized_by();
+                const View of_scale(next(!by.mean_scale.none(), step.in), step.in);
+                const View of_weight(next(!by.weight.none(), step.in), step.in);
+                const View of_bias(next(!by.bias.none(), step.in), step.in);
+                done = normalize_backward(*grad, from, by, View(room.as<float>() + step.statistics, step.size),
+                                          step.call(), threads, to, {of_scale, of_weight, of_bias});
+                break;
+            }
+            default: return false;
+        }
+        if (done != true) return done;
+        if (step.kind != kBias) turn = 1 - turn;
+        grad.emplace(to);
+    }
+    return true;
+}
+
+}  // namespace
+
+void bind_chain(nb::module_& m) {
+    m.def("chain_sizes", chain_sizes, nb::arg("rows"), nb::arg("columns"), nb::arg("steps"));
+    m.def("chain_forward", chain_forward, nb::arg("x"), nb::arg("residual").none(), nb::arg("steps"),
+          nb::arg("ptr"), nb::arg("index"), nb::arg("threads"), nb::arg("room"), nb::arg("y"));
+    m.def("chain_backward", chain_backward, nb::arg("grad_y"), nb::arg("x"), nb::arg("steps"), nb::arg("ptr"),
+          nb::arg("index"), nb::arg("threads"), nb::arg("room"), nb::arg("needs"), nb::arg("grad_x").none(),
+          nb::arg("grads"));
+}
+
+}  // namespace graphnorms
