@@ -1,8 +1,8 @@
 // Kernels one behind the other, each on the result of the one before, without Python between them.
 //
 // Everything is float32. What is kept for the backward lies in one piece of memory, the room: the result of every
-// step but the last, and the statistics of every normalization. The gradients of all parameters lie in another, in
-// the order of the steps. As in module_normalize.cpp a call that does not fit is answered with false.
+// step but the last, and the statistics of every normalization. The gradients of all parameters lie in another. As in
+// module_normalize.cpp a call that does not fit is answered with false.
 #include <nanobind/stl/optional.h>
 
 #include <algorithm>
@@ -35,7 +35,6 @@ struct Step {
     int64_t in, out;                      // columns
     int64_t result = 0, statistics = 0;   // where they begin in the room
     int64_t size = 0;                     // of the statistics
-    int64_t parameters = 0;               // where their gradients begin
 
     nb::handle operator[](size_t i) const { return item(of, i); }
     bool has_running() const { return kind == kNormalization && !(*this)[3].is_none(); }
@@ -53,22 +52,16 @@ struct Plan {
 
     bool add(const nb::tuple& of) {
         Step step{nb::cast<int>(item(of, 0)), of, columns, columns};
-        step.parameters = parameters;
         if (step.kind == kLinear) {
-            const View weight(step[1]), bias(step[2]);
+            const View weight(step[1]);
             if (weight.dtype() != kFloat || weight.dims() != 2) return false;
             step.out = weight.size(0);
-            parameters += step.in * step.out + (bias.none() ? 0 : step.out);
-        } else if (step.kind == kBias) {
-            parameters += step.out;
         } else if (step.kind == kNormalization) {
             static float somewhere;  // a tensor that is only described
             const Parameters by = step.normalized_by();
             step.size = statistics_size(View(&somewhere, rows, columns), by, step.call(), step.has_running());
-            for (const View* parameter : {&by.mean_scale, &by.weight, &by.bias}) {
+            for (const View* parameter : {&by.mean_scale, &by.weight, &by.bias})
                 if (!parameter->none() && !parameter->is_vector(kFloat, columns)) return false;
-                parameters += parameter->none() ? 0 : columns;
-            }
             if (step.size < 0) return false;
             step.statistics = room;
             room += whole_lines(step.size);
@@ -83,13 +76,13 @@ struct Plan {
 
     bool fits = false;
     std::vector<Step> steps;
-    int64_t rows, columns, room = 0, parameters = 0, widest = 0;
+    int64_t rows, columns, room = 0, widest = 0;
 };
 
 nb::object chain_sizes(int64_t rows, int64_t columns, const nb::tuple& steps) {
     const Plan plan(rows, columns, steps);
     if (!plan.fits) return nb::none();
-    return nb::make_tuple(plan.room, plan.columns, plan.parameters);
+    return nb::make_tuple(plan.room, plan.columns);
 }
 
 bool add_bias(const View& x, const View& bias, const View& y) {
@@ -159,14 +152,15 @@ Answer chain_forward(nb::handle x_, nb::handle residual_, const nb::tuple& liste
     return true;
 }
 
+// `places` has for each operand where its gradient begins in `grads`, or -1 where nobody needs it.
 Answer chain_backward(nb::handle grad_y_, nb::handle x_, const nb::tuple& listed, nb::handle ptr_, nb::handle index_,
-                      int threads, nb::handle room_, const nb::list& needs, nb::handle grad_x_, nb::handle grads_) {
+                      int threads, nb::handle room_, const nb::list& places, nb::handle grad_x_, nb::handle grads_) {
     const View grad_y(grad_y_), x(x_), ptr(ptr_), index(index_), room(room_), grad_x(grad_x_), grads(grads_);
     const View none{nb::none()};
     if (x.dtype() != kFloat || !x.has_whole_rows()) return false;
     const Plan plan(x.size(0), x.size(1), listed);
-    if (!plan.fits || !room.is_vector(kFloat, plan.room) || !grads.is_vector(kFloat, plan.parameters) ||
-        grad_y.dtype() != kFloat || !grad_y.has_whole_rows() || grad_y.size(0) != plan.rows ||
+    if (!plan.fits || !room.is_vector(kFloat, plan.room) || grads.dtype() != kFloat || grads.dims() != 1 ||
+        !grads.contiguous() || grad_y.dtype() != kFloat || !grad_y.has_whole_rows() || grad_y.size(0) != plan.rows ||
         grad_y.size(1) != plan.columns || (!grad_x.none() && !(grad_x.is_like(x) && grad_x.contiguous())))
         return false;
     // Two gradients of features at a time, and no more.
@@ -179,7 +173,7 @@ Answer chain_backward(nb::handle grad_y_, nb::handle x_, const nb::tuple& listed
     std::optional<View> grad(grad_y);
     size_t operand = 0;
     for (const Step& step : plan.steps) operand += operands_of(step.kind);
-    if (operand != nb::len(needs)) return false;
+    if (operand != nb::len(places)) return false;
     int64_t turn = 0;
     for (size_t s = plan.steps.size(); s-- > 0;) {
         const Step& step = plan.steps[s];
@@ -187,14 +181,12 @@ Answer chain_backward(nb::handle grad_y_, nb::handle x_, const nb::tuple& listed
         const View to = !s                     ? grad_x
                         : step.kind == kBias ? *grad
                                              : View(memory.get() + turn * half, plan.rows, step.in);
-        // Where the gradient of the next parameter goes; nowhere if nobody needs it.
-        float* place = grads.as<float>() + step.parameters;
-        size_t asked = operand -= operands_of(step.kind);
-        auto next = [&](bool given, int64_t size) {
-            float* at = given && nb::cast<bool>(needs[asked]) ? place : nullptr;
-            place += given ? size : 0;
-            ++asked;
-            return at;
+        size_t next = operand -= operands_of(step.kind);
+        bool fits = true;
+        auto place = [&](int64_t size) -> float* {
+            const int64_t first = nb::cast<int64_t>(places[next++]);
+            fits = fits && first <= grads.size(0) - size;
+            return first < 0 || !fits ? nullptr : grads.as<float>() + first;
         };
         Answer done = true;
         switch (step.kind) {
@@ -203,26 +195,26 @@ Answer chain_backward(nb::handle grad_y_, nb::handle x_, const nb::tuple& listed
                     done = sum_neighbours(*grad, ptr, index, View(step[1]), nb::cast<double>(step[2]), threads, to);
                 break;
             case kLinear: {
-                const View of_weight(next(true, step.in * step.out), step.out, step.in);
-                const View of_bias(next(!step[2].is_none(), step.out), step.out);
-                done = linear_backward(*grad, from, View(step[1]), threads, to, of_weight, of_bias);
+                const View of_weight(place(step.in * step.out), step.out, step.in);
+                const View of_bias(place(step.out), step.out);
+                done = fits && linear_backward(*grad, from, View(step[1]), threads, to, of_weight, of_bias);
                 break;
             }
             case kBias:
                 if (!s) return false;
-                if (float* sums = next(true, step.out)) sum_rows(*grad, sums);
+                if (float* sums = place(step.out)) sum_rows(*grad, sums);
                 break;
             case kNormalization: {
                 const Parameters by = step.normalized_by();
-                const View of_scale(next(!by.mean_scale.none(), step.in), step.in);
-                const View of_weight(next(!by.weight.none(), step.in), step.in);
-                const View of_bias(next(!by.bias.none(), step.in), step.in);
+                const View of_scale(place(step.in), step.in), of_weight(place(step.in), step.in);
+                const View of_bias(place(step.in), step.in);
                 done = normalize_backward(*grad, from, by, View(room.as<float>() + step.statistics, step.size),
                                           step.call(), threads, to, {of_scale, of_weight, of_bias});
                 break;
             }
             default: return false;
         }
+        if (!fits) return false;
         if (done != true) return done;
         if (step.kind != kBias) turn = 1 - turn;
         grad.emplace(to);
@@ -237,7 +229,7 @@ void bind_chain(nb::module_& m) {
     m.def("chain_forward", chain_forward, nb::arg("x"), nb::arg("residual").none(), nb::arg("steps"),
           nb::arg("ptr"), nb::arg("index"), nb::arg("threads"), nb::arg("room"), nb::arg("y"));
     m.def("chain_backward", chain_backward, nb::arg("grad_y"), nb::arg("x"), nb::arg("steps"), nb::arg("ptr"),
-          nb::arg("index"), nb::arg("threads"), nb::arg("room"), nb::arg("needs"), nb::arg("grad_x").none(),
+          nb::arg("index"), nb::arg("threads"), nb::arg("room"), nb::arg("places"), nb::arg("grad_x").none(),
           nb::arg("grads"));
 }
 
