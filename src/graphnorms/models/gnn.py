@@ -191,6 +191,7 @@ class GNN(nn.Module):
         if self.config.residual or not torch.is_grad_enabled():
             return None
         parts: list[Part] = []
+        convolution: Any
         for convolution in self.convolutions:
             if type(convolution) not in (GCNConv, GINConv) or not is_called_plainly(convolution):
                 return None

@@ -1,7 +1,7 @@
 // Kernels one behind the other, each on the result of the one before, without Python between them.
 //
-// Everything is float32. What is kept for the backward lies in one piece of memory, the room: the result of every
-// step but the last, and the statistics of every normalization. The gradients of all parameters lie in another. As in
+// Everything is float32. What is kept for the backward lies in one piece of memory, the room: what every linear map and
+// every normalization was given, and the statistics of the latter. Other results pass. The gradients of all parameters lie in another. As in
 // module_normalize.cpp a call that does not fit is answered with false.
 #include <nanobind/stl/optional.h>
 
@@ -33,7 +33,7 @@ struct Step {
     int kind;
     nb::tuple of;
     int64_t in, out;                      // columns
-    int64_t result = 0, statistics = 0;   // where they begin in the room
+    int64_t result = -1, statistics = 0;  // where they begin in the room; -1: the result is not kept
     int64_t size = 0;                     // of the statistics
 
     nb::handle operator[](size_t i) const { return item(of, i); }
@@ -42,11 +42,36 @@ struct Step {
     nb::tuple call() const { return nb::borrow<nb::tuple>((*this)[2]); }
 };
 
+// Memory for two tensors of features that are not kept, in turns.
+class Passing {
+   public:
+    Passing(int64_t rows, int64_t widest)
+        : half_(whole_lines(rows * widest)),
+          memory_(static_cast<float*>(::operator new(size_t(2 * half_) * sizeof(float), std::align_val_t(64)))) {}
+    float* next() {
+        turn_ = 1 - turn_;
+        return memory_.get() + turn_ * half_;
+    }
+
+   private:
+    struct Release {
+        void operator()(float* memory) const { ::operator delete(memory, std::align_val_t(64)); }
+    };
+    int64_t half_, turn_ = 0;
+    std::unique_ptr<float, Release> memory_;
+};
+
 // Where everything lies.
 struct Plan {
     Plan(int64_t rows, int64_t columns, const nb::tuple& listed) : rows(rows), columns(columns) {
         for (nb::handle each : listed)
             if (!add(nb::borrow<nb::tuple>(each))) return;
+        for (size_t s = 0; s + 1 < steps.size(); ++s) {
+            widest = std::max(widest, steps[s].out);
+            if (steps[s + 1].kind != kLinear && steps[s + 1].kind != kNormalization) continue;
+            steps[s].result = room;
+            room += whole_lines(rows * steps[s].out);
+        }
         fits = !steps.empty();
     }
 
@@ -67,9 +92,6 @@ struct Plan {
             room += whole_lines(step.size);
         }
         columns = step.out;
-        widest = std::max(widest, step.in);
-        step.result = room;
-        room += whole_lines(rows * step.out);
         steps.push_back(step);
         return true;
     }
@@ -117,10 +139,12 @@ Answer chain_forward(nb::handle x_, nb::handle residual_, const nb::tuple& liste
     const Plan plan(x.size(0), x.size(1), listed);
     if (!plan.fits || !room.is_vector(kFloat, plan.room) || !y.is_matrix(kFloat, plan.rows, plan.columns))
         return false;
+    Passing passing(plan.rows, plan.widest);
     std::vector<View> inputs{x};
     for (const Step& step : plan.steps) {
         const bool last = &step == &plan.steps.back();
-        const View from = inputs.back(), to = last ? y : View(room.as<float>() + step.result, plan.rows, step.out);
+        const View from = inputs.back(), to = last ? y : View(step.result < 0 ? passing.next() : room.as<float>() + step.result,
+                                                             plan.rows, step.out);
         if (last && step.kind != kNormalization && !residual.none()) return false;
         Answer done = true;
         switch (step.kind) {
@@ -163,24 +187,18 @@ Answer chain_backward(nb::handle grad_y_, nb::handle x_, const nb::tuple& listed
         !grads.contiguous() || grad_y.dtype() != kFloat || !grad_y.has_whole_rows() || grad_y.size(0) != plan.rows ||
         grad_y.size(1) != plan.columns || (!grad_x.none() && !(grad_x.is_like(x) && grad_x.contiguous())))
         return false;
-    // Two gradients of features at a time, and no more.
-    struct Release {
-        void operator()(float* memory) const { ::operator delete(memory, std::align_val_t(64)); }
-    };
-    const int64_t half = whole_lines(plan.rows * plan.widest);
-    const std::unique_ptr<float, Release> memory(
-        static_cast<float*>(::operator new(size_t(2 * half) * sizeof(float), std::align_val_t(64))));
+    Passing passing(plan.rows, plan.widest);
     std::optional<View> grad(grad_y);
     size_t operand = 0;
     for (const Step& step : plan.steps) operand += operands_of(step.kind);
     if (operand != nb::len(places)) return false;
-    int64_t turn = 0;
     for (size_t s = plan.steps.size(); s-- > 0;) {
         const Step& step = plan.steps[s];
-        const View from = s ? View(room.as<float>() + plan.steps[s - 1].result, plan.rows, step.in) : x;
+        const int64_t kept = s ? plan.steps[s - 1].result : -1;
+        const View from = !s ? x : View(kept < 0 ? nullptr : room.as<float>() + kept, plan.rows, step.in);
         const View to = !s                     ? grad_x
                         : step.kind == kBias ? *grad
-                                             : View(memory.get() + turn * half, plan.rows, step.in);
+                                             : View(passing.next(), plan.rows, step.in);
         size_t next = operand -= operands_of(step.kind);
         bool fits = true;
         auto place = [&](int64_t size) -> float* {
@@ -216,7 +234,6 @@ Answer chain_backward(nb::handle grad_y_, nb::handle x_, const nb::tuple& listed
         }
         if (!fits) return false;
         if (done != true) return done;
-        if (step.kind != kBias) turn = 1 - turn;
         grad.emplace(to);
     }
     return true;
