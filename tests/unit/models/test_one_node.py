@@ -129,7 +129,6 @@ def test_one_call_is_the_parts(
         grads = torch.autograd.grad(loss, [x, *leaves], create_graph=True)
         again = torch.autograd.grad(grads[0].square().sum(), leaves, allow_unused=True)
         assert model.convolutions[1].linear.weight.grad is None
-        kept = {name: value for name, value in model.named_buffers() if value is not None}
         first = [logits, x.grad, *(each.grad for each in leaves), *model.buffers()]
         found.append((first, grads, [each for each in again if each is not None]))
     assert seen == [True] * (config.layers if residual else 1)
