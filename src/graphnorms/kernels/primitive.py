@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from graphnorms.kernels import autograd, reference, synchronized
-from graphnorms.kernels.backend import CPU, Backend, pick, runs_as_operator
-from graphnorms.kernels.chain import OPEN, Operands, Step
+from graphnorms.kernels.backend import pick, runs_as_operator
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.domain_cells import cells_of_center
 from graphnorms.kernels.dropout import draw_seed
@@ -183,18 +181,13 @@ def normalize(
     device = "cpu" if x.is_cpu else x.device.type
     ragged = call.layout is not None
     wanted = (device, x.dtype, point.center, point.scale, mean_scale is not None, ragged, backend)
-    chain = OPEN.chain
-    chained = chain is not None and chain.last is x
-    plain = chained or is_plain(x)
+    plain = is_plain(x)
     if not plain:
         if not runs_as_operator(x, *wanted):
             return _in_plain_torch(x, call, parameters, residual, statistics)
         y, measured = forward_operator(x, residual, parameters, call, statistics)
     elif (chosen := pick(*wanted)) is None:
         return _in_plain_torch(x, call, parameters, residual, statistics)
-    elif chained and chain is not None:
-        y, measured = chosen.forward(x, residual, parameters, call, statistics)
-        chain.add(_Step(call, measured, chosen), x, y, parameters, residual=residual)
     elif torch.is_grad_enabled() and (
         x.requires_grad
         or (residual is not None and residual.requires_grad)
@@ -211,34 +204,6 @@ def normalize(
     if not statistics:
         return y, None
     return y, _statistics_over_nodes(x, call, measured, plain)
-
-
-class _Step(NamedTuple):
-    """A normalization in a chain, with its statistics where it has run."""
-
-    call: Call
-    kept: Tensor | None
-    backend: Backend
-
-    def backward(
-        self, grad_y: Tensor, x: Tensor | None, operands: Operands, needs: list[bool]
-    ) -> list[Tensor | None]:
-        assert x is not None
-        assert self.kept is not None
-        mean_scale, weight, bias = operands
-        parameters = (mean_scale, weight, bias)
-        found = autograd.once(grad_y, x, parameters, self.kept, (self.call, self.backend, needs))
-        return autograd.as_asked(found, (x, *parameters), needs)
-
-    def again(self, x: Tensor, *operands: Tensor | None) -> Tensor:
-        mean_scale, weight, bias = operands
-        parameters = (mean_scale, weight, bias)
-        return normalize(x, self.call, parameters, backend=self.backend.name)[0]
-
-
-def norm_step(call: Call) -> Step:
-    """Return a normalization by the C++ kernels as a step of a chain."""
-    return _Step(call, None, CPU)
 
 
 def _in_plain_torch(

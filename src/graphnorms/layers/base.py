@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.index_checks import check_mask
+from graphnorms.kernels.chain_steps import Running
 from graphnorms.kernels.dropout import draw_seed
 from graphnorms.kernels.point import (
     Call,
@@ -21,7 +22,6 @@ from graphnorms.kernels.point import (
 )
 from graphnorms.kernels.primitive import Statistics, finish, normalize
 from graphnorms.kernels.ranks import Group, Ranks, as_ranks
-from graphnorms.kernels.whole_chain import Running
 from graphnorms.layers.argument_checks import check_channels, check_eps, check_features
 from graphnorms.layers.inner_batch_norm import InnerBatchNorm
 from graphnorms.layers.norm_options import PlainOptions, place, signature_of

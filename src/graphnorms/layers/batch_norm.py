@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.point import Over, Point
-from graphnorms.kernels.whole_chain import Running
+from graphnorms.kernels.chain_steps import Running
+from graphnorms.kernels.point import Over, Point, accumulation_dtype
 from graphnorms.layers.argument_checks import check_eps, check_momentum
 from graphnorms.layers.base import Given, Norm, OneCall
 from graphnorms.layers.inner_batch_norm import InnerBatchNorm, is_untouched, of_inner, reset
@@ -16,9 +16,6 @@ from graphnorms.layers.norm_options import NormOptions, place
 from graphnorms.layers.running_statistics import by_running, update_by_batch
 from graphnorms.segments import Segments, as_segments
 from graphnorms.tracing import is_traced
-
-_KEPT_IN: Final = (torch.float32, torch.float32, torch.int64)
-"""The dtypes of running mean, variance and counter that the kernels move."""
 
 
 class BatchNorm(Norm):
@@ -107,7 +104,9 @@ class BatchNorm(Norm):
             return None
         running: Running | None = None
         if mean is not None and own.track_running_stats:
-            if own.momentum is None or (mean.dtype, var.dtype, count.dtype) != _KEPT_IN:
+            wide = accumulation_dtype(x.dtype)
+            kinds = mean.dtype, var.dtype, count.dtype
+            if own.momentum is None or kinds != (wide, wide, torch.int64):
                 return None
             running = mean, var, count, own.momentum
         equation = (self.point, None, own.weight, own.bias, own.eps)

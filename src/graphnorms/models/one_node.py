@@ -10,13 +10,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.kernels.aggregation.autograd import chained_aggregate
 from graphnorms.kernels.aggregation.operands import Weights
-from graphnorms.kernels.backend import CPU
-from graphnorms.kernels.chain import Chain, chained_bias
+from graphnorms.kernels.chain import Chain
 from graphnorms.kernels.cpu import extension
-from graphnorms.kernels.linear_map import chained_linear
-from graphnorms.kernels.whole_chain import WholeChain
 from graphnorms.layers.batch_norm import BatchNorm
 from graphnorms.layers.graph_norm import GraphNorm
 from graphnorms.layers.group_norm import GroupNorm
@@ -57,31 +53,7 @@ def in_one_node(
         return None
     if not _fit(x, context.adjacency, residual, parts):
         return None
-    if (found := _in_one_call(x, context, residual, parts)) is not None:
-        return found
-    last, given = len(parts) - 1, (context.segments, None, None)
-    with Chain(x) as chain:
-        for number, part in enumerate(parts):
-            if type(part) is NormSlot:
-                norm: Any = part._modules["norm"]
-                x = norm._compute(x, given, residual if number == last else None, x.shape[1])
-            elif isinstance(part, Tensor):
-                x = chained_bias(chain, x, part)
-            elif isinstance(part, Weights):
-                x = chained_aggregate(chain, x, context.adjacency, part, CPU)
-            else:
-                weights: Any = part._parameters
-                x = chained_linear(chain, x, weights["weight"], weights["bias"])
-    return chain.result(x)
-
-
-def _in_one_call(
-    x: Tensor, context: GraphContext, residual: Tensor | None, parts: Sequence[Part]
-) -> Tensor | None:
-    """Run the parts by one call of C++; `None` where the kernels do not take them."""
-    if x.dtype is not torch.float32 or not extension.multiplies_faster():
-        return None
-    chain, width = WholeChain(context.adjacency), x.shape[1]
+    chain, width = Chain(context.adjacency), x.shape[1]
     for part in parts:
         if type(part) is NormSlot:
             norm: Any = part._modules["norm"]
@@ -92,8 +64,6 @@ def _in_one_call(
         elif isinstance(part, Tensor):
             chain.bias(part)
         elif isinstance(part, Weights):
-            if part.edge is not None:
-                return None
             chain.sum(part)
         else:
             weights: Any = part._parameters

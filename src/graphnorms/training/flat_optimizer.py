@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from graphnorms.kernels.whole_chain import JoinedParameters
+from graphnorms.kernels.joined_parameters import JoinedParameters
 from graphnorms.tracing import flattened
 from graphnorms.training.optimizer import make_optimizer
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import graphnorms as gn
 from graphnorms.data.synthetic import random_graphs
+from graphnorms.kernels.chain import Chain
 from graphnorms.kernels.cpu import extension
-from graphnorms.kernels.whole_chain import WholeChain
 from graphnorms.models import GNN, GCNConv, GINConv, GraphContext, ModelConfig, NormSlot
 from graphnorms.segments import Segments
 
@@ -89,14 +89,14 @@ def test_training_is_that_of_the_parts(norm: str, name: str, residual: bool) -> 
 
 def runs_in_one_call(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Note of each chain whether one call of C++ ran it."""
-    seen, run = [], WholeChain.run
+    seen, run = [], Chain._in_one_call
 
-    def noted(self: WholeChain, x: Tensor, residual: Tensor | None) -> Tensor | None:
-        y = run(self, x, residual)
-        seen.append(y is not None)
-        return y
+    def noted(self: Chain, x: Tensor, residual: Tensor | None) -> Any:
+        found = run(self, x, residual)
+        seen.append(found is not None)
+        return found
 
-    monkeypatch.setattr(WholeChain, "run", noted)
+    monkeypatch.setattr(Chain, "_in_one_call", noted)
     return seen
 
 

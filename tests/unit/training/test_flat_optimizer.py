@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
+from graphnorms.kernels.chain import Chain
 from graphnorms.kernels.cpu import extension
-from graphnorms.kernels.whole_chain import WholeChain
 from graphnorms.models.linear import Linear
 from graphnorms.training.flat_optimizer import FlatOptimizer
 from graphnorms.training.optimizer import make_optimizer
@@ -93,7 +93,7 @@ class OfChains(nn.Module):
 
     def forward(self, x: Tensor, *, in_chain: bool = True) -> Tensor:
         """Return one number."""
-        chain = WholeChain(EDGES)
+        chain = Chain(EDGES)
         for linear in self.linears:
             chain.linear(linear.weight, linear.bias)
         y = chain.run(x, None) if in_chain else nn.Sequential(*self.linears)(x)

@@ -16,7 +16,7 @@ namespace graphnorms {
 
 namespace {
 
-// The kinds of steps in graphnorms.kernels.cpu.chain: a tuple of its number and of
+// The kinds of steps in graphnorms.kernels.chain_steps: a tuple of its number and of
 //   the sum over neighbours:  node scale or None, self weight
 //   the linear map:           weight, bias or None
 //   a bias:                   bias
