@@ -46,8 +46,10 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # The stamps make a second run quick; a change of the kernels or of the packages installs anew.
+# A demonstration needs the kernels of this processor alone, which compile in a third of the time.
 $(VENV)/.lab: $(VENV)/bin/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-C cmake.define.GRAPHNORMS_SETS=native -e '.[lab]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python $(SOURCES)
