@@ -1,7 +1,6 @@
 // The kernels of one pass, for the instruction set that this translation unit is compiled for:
 // GRAPHNORMS_FORWARD (with the sums over neighbours and the linear map), GRAPHNORMS_BACKWARD or
-// GRAPHNORMS_DOUBLE_BACKWARD, in float32 and float64 (GRAPHNORMS_FULL) or the half precisions
-// (GRAPHNORMS_HALF).
+// GRAPHNORMS_DOUBLE_BACKWARD.
 //
 // Every kernel is one of three families. Statistics over nodes (segment_*.inl): per-channel sums
 // over the rows of a segment, a few operations per channel that turn sums into coefficients,
@@ -140,9 +139,7 @@ inline void reduce(int64_t begin, int64_t end, Step&& step, Vec<A> (&total)[Term
 #include "running.inl"
 #ifdef GRAPHNORMS_FORWARD
 #include "aggregate.inl"
-#ifdef GRAPHNORMS_FULL
 #include "linear.inl"
-#endif
 #endif
 
 template <class T> void forward(const NormForward& p) {
@@ -179,15 +176,12 @@ template <class T> void fill(Kernels& kernels, Dtype dtype) {
 }  // namespace
 
 void GRAPHNORMS_FILL(Kernels& kernels) {
-#if defined(GRAPHNORMS_HALF)
-    fill<BFloat16>(kernels, kBFloat16);
-    fill<Float16>(kernels, kFloat16);
-#else
     fill<float>(kernels, kFloat);
     fill<double>(kernels, kDouble);
+    fill<BFloat16>(kernels, kBFloat16);
+    fill<Float16>(kernels, kFloat16);
 #ifdef GRAPHNORMS_FORWARD
     kernels.linear = {linear_forward, linear_backward};
-#endif
 #endif
 }
 

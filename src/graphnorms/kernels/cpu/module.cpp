@@ -47,22 +47,16 @@ void check_ids(const char* name, const int64_t* ids, int64_t count, int64_t end)
 }
 
 // Not in a header: an inline function could be taken from a translation unit for another processor.
-#define GRAPHNORMS_INSTRUCTION_SET(set)                 \
-    void fill_##set##_forward_full(Kernels&);           \
-    void fill_##set##_forward_half(Kernels&);           \
-    void fill_##set##_backward_full(Kernels&);          \
-    void fill_##set##_backward_half(Kernels&);          \
-    void fill_##set##_double_backward_full(Kernels&);   \
-    void fill_##set##_double_backward_half(Kernels&);   \
-    static Kernels kernels_##set() {                    \
-        Kernels kernels;                                \
-        fill_##set##_forward_full(kernels);             \
-        fill_##set##_forward_half(kernels);             \
-        fill_##set##_backward_full(kernels);            \
-        fill_##set##_backward_half(kernels);            \
-        fill_##set##_double_backward_full(kernels);     \
-        fill_##set##_double_backward_half(kernels);     \
-        return kernels;                                 \
+#define GRAPHNORMS_INSTRUCTION_SET(set)            \
+    void fill_##set##_forward(Kernels&);           \
+    void fill_##set##_backward(Kernels&);          \
+    void fill_##set##_double_backward(Kernels&);   \
+    static Kernels kernels_##set() {               \
+        Kernels kernels;                           \
+        fill_##set##_forward(kernels);             \
+        fill_##set##_backward(kernels);            \
+        fill_##set##_double_backward(kernels);     \
+        return kernels;                            \
     }
 
 #ifdef GRAPHNORMS_HAS_BASELINE
