@@ -46,7 +46,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # The stamps make a second run quick; a change of the kernels or of the packages installs anew.
-# A demonstration needs the kernels of this processor alone, which compile in a third of the time; and
+# A demonstration needs the kernels of this processor alone, which compile in half the time; and
 # Python is compiled on every core, which pip does on one.
 $(VENV)/.lab: $(VENV)/bin/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-compile \
