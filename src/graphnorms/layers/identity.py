@@ -31,6 +31,11 @@ class Identity(Norm):
     def __init__(self, in_channels: int, **options: Unpack[PlainOptions]) -> None:
         super().__init__(in_channels, **options)
 
+    @property
+    def is_one_call(self) -> bool:
+        """See `Norm`; without an activation there is nothing to call it for."""
+        return self.activation is not None
+
     def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
         if self.activation is None or given[2] is not None or not (x.is_cpu and is_plain(x)):
             return super()._compute(x, given, residual, channels)

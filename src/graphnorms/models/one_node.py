@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
@@ -15,16 +15,8 @@ from graphnorms.kernels.backend import CPU
 from graphnorms.kernels.chain import Chain, chained_bias
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.linear_map import chained_linear
-from graphnorms.layers.batch_norm import BatchNorm
-from graphnorms.layers.graph_norm import GraphNorm
-from graphnorms.layers.group_norm import GroupNorm
-from graphnorms.layers.identity import Identity
-from graphnorms.layers.inner_batch_norm import InnerBatchNorm
-from graphnorms.layers.instance_norm import InstanceNorm
-from graphnorms.layers.layer_norm import LayerNorm
-from graphnorms.layers.mean_subtraction_norm import MeanSubtractionNorm
-from graphnorms.layers.pair_norm import PairNorm
-from graphnorms.layers.rms_norm import RMSNorm
+from graphnorms.layers.base import Norm
+from graphnorms.layers.inner_batch_norm import is_called_plainly
 from graphnorms.models.linear import Linear
 from graphnorms.models.norm_slot import GraphContext, NormSlot
 from graphnorms.tracing import is_plain
@@ -51,7 +43,9 @@ def in_one_node(
         CPU, in traced or transformed code, under autocast, with a layer that is not a single
         kernel, or with one that is replaced or has a hook, which would see no gradient.
     """
-    if not (torch.is_grad_enabled() and is_plain(x) and x.is_cpu and _fit(x, residual, parts)):
+    if not (
+        torch.is_grad_enabled() and is_plain(x) and x.is_cpu and _fit(x, context, residual, parts)
+    ):
         return None
     last, given = len(parts) - 1, (context.segments, None, None)
     with Chain(x) as chain:
@@ -69,9 +63,10 @@ def in_one_node(
     return chain.result(x)
 
 
-def _fit(x: Tensor, residual: Tensor | None, parts: Sequence[Part]) -> bool:
+def _fit(x: Tensor, context: GraphContext, residual: Tensor | None, parts: Sequence[Part]) -> bool:
     if (
         x.dim() != 2
+        or x.shape[0] != context.adjacency.num_nodes
         or x.dtype not in extension.DTYPES
         or torch.is_autocast_enabled("cpu")
         or _has_any_global_hook()
@@ -94,7 +89,7 @@ def _fit(x: Tensor, residual: Tensor | None, parts: Sequence[Part]) -> bool:
             own = module._parameters  # without those that are parametrized
             if not (
                 type(module).forward is Linear.forward
-                and _is_called_plainly(module)
+                and is_called_plainly(module)
                 and own.keys() == _OF_LINEAR
                 and _is_like(own["weight"], x)
                 and (own["bias"] is None or _is_like(own["bias"], x))
@@ -112,50 +107,20 @@ def _is_like(parameter: Tensor, x: Tensor) -> bool:
     )
 
 
-def _is_called_plainly(module: nn.Module) -> bool:
-    """Whether nothing but its `forward` runs when a module is called; global hooks aside."""
-    own = module.__dict__
-    return not (
-        own["_forward_hooks"]
-        or own["_forward_pre_hooks"]
-        or own["_backward_hooks"]
-        or own["_backward_pre_hooks"]
-        or "forward" in own
-    )
-
-
 def _is_one_kernel(slot: NormSlot, width: int, residual: Tensor | None) -> bool:
     """Whether a slot does nothing but one call of the primitive for features of a width."""
     norm: Any = slot._modules["norm"]
     if not (
-        _is_called_plainly(slot)
+        is_called_plainly(slot)
         and slot.first is None
         and (residual is None or not slot.sum_first)
-        and (norm_fits := _KINDS.get(type(norm))) is not None
-        and norm_fits(norm)
+        and isinstance(norm, Norm)
+        and norm.is_one_call
     ):
         return False
     return bool(
-        _is_called_plainly(norm)
+        is_called_plainly(norm)
         and norm.in_channels in (None, width)
         and norm.backend == "auto"
         and norm._ranks is None
     )
-
-
-def _batch_norm_fits(norm: Any) -> bool:
-    own = norm._modules["module"]
-    plain = type(own) is InnerBatchNorm and _is_called_plainly(own)
-    return plain and own.training and not norm.allow_single_element
-
-
-_KINDS: Final[dict[type[nn.Module], Callable[[Any], bool]]] = {
-    **dict.fromkeys(
-        (Identity, GraphNorm, GroupNorm, LayerNorm, MeanSubtractionNorm, RMSNorm),
-        lambda norm: True,
-    ),
-    BatchNorm: _batch_norm_fits,
-    InstanceNorm: lambda norm: norm.training or not norm.track_running_stats,
-    PairNorm: lambda norm: not (norm.scale_individually or norm.simultaneously),
-}
-"""The layers that are one call of the primitive, and whether a layer with its arguments is."""
