@@ -58,5 +58,5 @@ def test_without_private_names_of_torch_results_are_the_same() -> None:
 
 def test_torch_jit_trace_is_refused() -> None:
     """It would keep what happens to be in the memory of a result that a kernel has written."""
-    with torch.no_grad(), pytest.raises(RuntimeError, match="use torch.export or torch.compile"):
+    with torch.no_grad(), pytest.raises(RuntimeError, match=r"use torch\.export or torch\.compile"):
         torch.jit.trace(gn.GraphNorm(3), (torch.randn(4, 3),), check_trace=False)
