@@ -61,6 +61,8 @@ class FlatOptimizer:
         if self._may_join and len(present) < len(grads):
             self._part()
         if not self._may_join:
+            if any(each.grad is None for each in self.parameters):
+                _leave_fused_momentum(self._apart)
             if clip is not None:
                 torch.nn.utils.clip_grad_norm_(self.parameters, clip)
             _step(self._apart, rate)
@@ -97,6 +99,16 @@ class FlatOptimizer:
         """Return the part of each parameter in a vector, in its shape."""
         parts = vector.split([each.numel() for each in self._trained])
         return [part.view(each.shape) for part, each in zip(parts, self._trained, strict=True)]
+
+
+def _leave_fused_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Step by SGD unfused: fused it cannot have a parameter whose first gradient comes late.
+
+    See `findings/torch-fused-sgd-late-gradient.sh`.
+    """
+    for group in optimizer.param_groups:
+        if group.get("momentum"):
+            group["fused"] = False
 
 
 def _step(optimizer: torch.optim.Optimizer, rate: float) -> None:
