@@ -72,8 +72,8 @@ def open_folder(
     index = _read_index(folder)
     about = About.read(index)
     stored: Mapping[str, Mapping[str, Any]] = index["arrays"]
-    files = ArrayFolder(folder, stored, _OF_GRAPHS if mapped else tuple(stored))
     try:
+        files = ArrayFolder(folder, stored, _OF_GRAPHS if mapped else tuple(stored))
         graphs = _assembled(files.tensors, about, files if mapped else None)
         # A single graph is read whole; of several, a minibatch checks the edges that it gathers.
         check_graph_set(graphs, contents=not mapped or len(graphs) == 1)
@@ -81,9 +81,12 @@ def open_folder(
         check_offsets("edge_bounds", bounds, len(graphs), "graphs", graphs.num_edges, "edges")
         if about.columns is not None and about.columns.width != graphs.num_features:
             raise ValueError(f"x has {graphs.num_features} columns, expected {about.columns.width}")
-    except (KeyError, ValueError) as error:
-        missing = f"no array {error}" if isinstance(error, KeyError) else str(error)
-        raise DatasetError(f"{folder}: {missing}; pack the set again") from None
+    except DatasetError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        faults = {KeyError: f"no array {error}", TypeError: f"{INDEX} is damaged: {error}"}
+        fault = faults.get(type(error), str(error))
+        raise DatasetError(f"{folder}: {fault}; pack the set again") from None
     if verify and (found := fingerprint_of(graphs)) != index["fingerprint"]:
         raise DatasetError(
             f"{folder}: the arrays have the fingerprint {found}, expected {index['fingerprint']}: "
@@ -290,7 +293,7 @@ def _assembled(tensors: Mapping[str, Tensor], about: About, files: ArrayFolder |
     """Make the set of its arrays, without a check of any."""
     atoms = None
     if about.cutoff is not None:
-        parts = {name: tensors[name] for name in _OF_ATOMS if name in tensors}
+        parts = {name: tensors[name] for name in _OF_ATOMS if name != "shifts" or name in tensors}
         atoms = Atoms(**parts, cutoff=about.cutoff)
     edge_features = tensors.get("edge_features")
     return GraphSet(
