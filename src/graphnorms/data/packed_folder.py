@@ -32,14 +32,12 @@ FORMAT: Final = 1
 _OF_GRAPHS: Final = ("ptr", "edge_bounds", "y", "split", "source_rows")
 """Arrays that are read whole: numbers for each graph, or the targets."""
 
+_BY_EDGE: Final = ("edge_index", "edge_features", "transpose_index", "transpose_order", "shifts")
+"""Arrays with a row for each edge."""
+
 _OF_ATOMS: Final = ("z", "pos", "forces", "shifts")
 
-_ARRAYS: Final = {
-    *_OF_GRAPHS,
-    *_OF_ATOMS,
-    *("x", "edge_ptr", "edge_index", "transpose_ptr", "transpose_index"),
-    *("edge_features", "transpose_order"),
-}
+_ARRAYS: Final = {*_OF_GRAPHS, *_BY_EDGE, *_OF_ATOMS, "x", "edge_ptr", "transpose_ptr"}
 
 
 def is_packed_folder(path: Path) -> bool:
@@ -73,7 +71,7 @@ def open_folder(
     about = About.read(index)
     stored: Mapping[str, Mapping[str, Any]] = index["arrays"]
     try:
-        files = ArrayFolder(folder, stored, _OF_GRAPHS if mapped else tuple(stored))
+        files = ArrayFolder(folder, stored, _OF_GRAPHS if mapped else tuple(stored), _BY_EDGE)
         graphs = _assembled(files.tensors, about, files if mapped else None)
         # A single graph is read whole; of several, a minibatch checks the edges that it gathers.
         check_graph_set(graphs, contents=not mapped or len(graphs) == 1)
@@ -228,7 +226,7 @@ class FolderWriter:
             name: {"dtype": file.dtype.str, "shape": [file.rows, *file.shape]}
             for name, file in self._files.items()
         }
-        files = ArrayFolder(self.temporary, stored, _OF_GRAPHS)
+        files = ArrayFolder(self.temporary, stored, _OF_GRAPHS, _BY_EDGE)
         graphs = _assembled(files.tensors, about, files)
         sizes = {"graphs": len(graphs), "nodes": graphs.num_nodes, "edges": graphs.num_edges}
         index = {
