@@ -390,10 +390,11 @@ def test_inputs_that_are_all_the_same_are_refused(mutag, make, tmp_path):
         require_possible(plan)
 
 
-def test_targets_that_are_all_the_same_are_refused(mutag, make, tmp_path):
-    ones = mutag._with(y=torch.ones_like(mutag.y))
-    plan = Plan(schedule=make(), dataset=ones, options=Options(), folder=tmp_path, command="")
-    with pytest.raises(ValueError, match=r"every target of MUTAG is .*, so there is nothing"):
+@pytest.mark.parametrize(("value", "named"), [(1, "(1|-1)"), (-1, "missing")])
+def test_targets_that_are_all_the_same_are_refused(value, named, mutag, make, tmp_path):
+    same = mutag._with(y=torch.full_like(mutag.y, value))
+    plan = Plan(schedule=make(), dataset=same, options=Options(), folder=tmp_path, command="")
+    with pytest.raises(ValueError, match=rf"every target of MUTAG is {named}, so there is nothing"):
         require_possible(plan)
 
 
