@@ -241,6 +241,7 @@ class FolderWriter:
             text.flush()
             os.fsync(text.fileno())
         sync_folder(self.temporary)
+        refuse_existing(self.path)  # another process may have written it since
         os.rename(self.temporary, self.path)
         sync_folder(self.path.parent)
 
