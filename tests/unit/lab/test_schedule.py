@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from graphnorms.data import SplitConfig, load_dataset, split_items
+from graphnorms.lab.agenda import Agenda
 from graphnorms.lab.engines import ThisProcess
 from graphnorms.lab.options import Options
 from graphnorms.lab.plan import Plan, require_possible
 from graphnorms.lab.plan_sentences import plan_lines
 from graphnorms.lab.resolve import resolve
 from graphnorms.lab.run import Run
-from graphnorms.lab.schedule import Agenda, Schedule, code_versions
+from graphnorms.lab.schedule import Schedule, code_versions
 from graphnorms.training import Record
 
 NORMS = ("none", "batch", "graph")
