@@ -54,6 +54,7 @@ def make(folder: str, mebibytes: float) -> None:
 
 def read(folder: str, mapped: bool) -> None:
     """Read a set in random order twice, and print what the second time took."""
+    torch.set_num_threads(1)
     before = resident("VmRSS")
     found = GraphSet.open(folder, mapped=mapped)
     seconds = 0.0

@@ -12,6 +12,7 @@ import typer
 from rich.table import Column
 from rich.text import Text
 
+from graphnorms import late
 from graphnorms.cli import completion
 from graphnorms.cli.table_options import AsCsv, AsJson, AsLatex, AsMarkdown, chosen_format
 from graphnorms.cli.terminal import plain_table, say, terminal
@@ -141,6 +142,7 @@ def show(
 
 def _show_judgement(folder: Path, margin: float | None, *, as_json: bool) -> None:
     """Print what a comparison found, in full."""
+    late.postpone("numpy", "scipy")  # what was judged before needs neither
     from graphnorms.cli.judgement_view import show_judgement
     from graphnorms.lab.judgement import judgement_of
 

@@ -24,13 +24,13 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 MOST_RESIDENT: Final = 1 << 28
-"""Bytes of mapped files that may be in memory at a time, estimated from above."""
+"""Bytes of mapped files that may be in memory before a minibatch is formed."""
 
 _PIECE: Final = 1 << 24
 """Bytes that are read, converted or written at a time."""
 
 _AROUND: Final = 1 << 16
-"""Bytes around one that is read that Linux maps with it, if it has them in memory."""
+"""Bytes around one that is read that are mapped with it, where the system does not say how many."""
 
 _STAYS_COLD: Final = 64
 """Minibatches for which the system is asked for pages after one that waited for the disk."""
@@ -169,11 +169,10 @@ class ArrayFolder:
         """
         if self._is_small:
             return
-        if self._used > MOST_RESIDENT:
-            now = _file_bytes()
-            self._used = self._used if now is None else now - self._before
-            if self._used > MOST_RESIDENT // 2:
-                self.release()
+        # A page that is read may bring two MiB with it, of which only the system knows.
+        now = _file_bytes()
+        if (self._used if now is None else now - self._before) > MOST_RESIDENT:
+            self.release()
         faults = _disk_faults()
         self._cold = _STAYS_COLD if faults > self._faults else max(0, self._cold - 1)
         self._faults = faults

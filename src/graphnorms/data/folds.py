@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphnorms.data.integer_arrays import Integers
+from graphnorms.data.sklearn_draws import k_fold, stratified_k_fold
 from graphnorms.data.text_format import some
 
 Floats = NDArray[np.float64]
@@ -42,9 +43,6 @@ def stratified_folds(
         ValueError: `folds` is below 2 or above the number of members of a class, or `y` is not
             a vector.
     """
-    # Imported here, because it loads SciPy for a second, which reading a data set does not need.
-    from sklearn.model_selection import StratifiedKFold
-
     labels = torch.as_tensor(y).cpu().numpy()
     if labels.ndim != 1:
         raise ValueError(f"y has shape {labels.shape}, expected (graphs,): a class for each graph")
@@ -61,7 +59,7 @@ def stratified_folds(
             f"{folds} folds need {folds} or more members of every class, and {few}: ask "
             f"for {' or '.join(ways)}"
         )
-    return _divided(StratifiedKFold(folds, shuffle=True, random_state=seed), labels)
+    return _divided(stratified_k_fold(labels, folds, seed), folds)
 
 
 def shuffled_folds(
@@ -81,11 +79,9 @@ def shuffled_folds(
     Raises:
         ValueError: `folds` is below 2 or above `number`.
     """
-    from sklearn.model_selection import KFold
-
     if not 2 <= folds <= number:
         raise ValueError(f"{folds} folds of {number} {noun}: expected 2 … {number} folds")
-    return _divided(KFold(folds, shuffle=True, random_state=seed), np.zeros(number))
+    return _divided(k_fold(number, folds, seed), folds)
 
 
 def grouped_folds(
@@ -210,8 +206,11 @@ def _rare(kinds: NDArray[Any], counts: Integers, folds: int, names: Sequence[str
     )
 
 
-def _divided(splitter: Any, labels: NDArray[Any]) -> list[tuple[Tensor, Tensor]]:
+def _divided(fold_of: Integers, folds: int) -> list[tuple[Tensor, Tensor]]:
     return [
-        (torch.from_numpy(train), torch.from_numpy(held_out))
-        for train, held_out in splitter.split(labels, labels)
+        (
+            torch.from_numpy(np.flatnonzero(fold_of != k)),
+            torch.from_numpy(np.flatnonzero(fold_of == k)),
+        )
+        for k in range(folds)
     ]

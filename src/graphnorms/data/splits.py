@@ -15,6 +15,7 @@ from torch import Tensor
 from graphnorms.data.folds import deal, grouped_folds, shuffled_folds, stratified_folds
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.integer_arrays import Integers
+from graphnorms.data.sklearn_draws import shuffle_split, stratified_shuffle_split
 from graphnorms.data.text_format import count
 from graphnorms.errors import DatasetError, is_number, unknown_name
 
@@ -245,20 +246,15 @@ def _holdout(
     units: Integers, strata: Integers | None, size: int, seed: int
 ) -> tuple[Integers, Integers]:
     """Draw `size` units; return the remaining and the drawn ones, both ascending."""
-    from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
-
     if size >= len(units):
         return units[:0], units
     labels = np.zeros(len(units)) if strata is None else strata[units]
     counts = np.unique(labels, return_counts=True)[1]
-    # scikit-learn needs a member of every class in both parts.
-    enough = counts.min() >= 2 and len(counts) <= min(size, len(units) - size)
-    splitter = (StratifiedShuffleSplit if enough else ShuffleSplit)(
-        1, test_size=size, random_state=seed
-    )
-    left, drawn = next(splitter.split(labels, labels))
-    if enough:
-        left, drawn = _every_class(labels, left, drawn)
+    # A share of every class needs a member of it in both parts.
+    if counts.min() >= 2 and len(counts) <= min(size, len(units) - size):
+        left, drawn = _every_class(labels, *stratified_shuffle_split(labels, size, seed))
+    else:
+        left, drawn = shuffle_split(len(units), size, seed)
     return units[np.sort(left)], units[np.sort(drawn)]
 
 

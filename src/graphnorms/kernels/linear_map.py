@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from graphnorms.kernels.chain import Chain, Operands
 from graphnorms.kernels.cpu import extension
 from graphnorms.tracing import is_plain
 
@@ -68,20 +67,17 @@ def _is_parameter(tensor: Tensor) -> bool:
     )
 
 
-def chained_linear(chain: Chain, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Compute `linear` as a step of a chain.
+def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Compute `linear` of plain tensors of one dtype on the CPU, without a node."""
+    return _forward(x, weight, bias) if _is_taken(x, weight, bias) else F.linear(x, weight, bias)
 
-    Args:
-        chain: The open chain, whose last result is x.
-        x, weight, bias: Plain tensors of one dtype on the CPU.
-    """
-    if _is_taken(x, weight, bias):
-        y = _forward(x, weight, bias)
-    else:
-        with torch.no_grad():
-            y = F.linear(x, weight, bias)
-    chain.add(_STEP, x, y, (weight, bias))
-    return y
+
+def backward(
+    grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, needs: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of x, weight and bias that are needed; see `forward`."""
+    in_torch = not (_is_taken(x, weight, bias) and is_plain(grad_y))
+    return _backward(grad_y, x, weight, needs, in_torch=in_torch)
 
 
 def _is_taken(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
@@ -144,27 +140,6 @@ def _backward(
     ):
         raise extension.unreadable()
     return found
-
-
-class _Step:
-    """The map in a chain."""
-
-    def backward(
-        self, grad_y: Tensor, x: Tensor | None, operands: Operands, needs: list[bool]
-    ) -> tuple[Tensor | None, ...]:
-        weight, bias = operands
-        assert x is not None
-        assert weight is not None
-        in_torch = not (_is_taken(x, weight, bias) and is_plain(grad_y))
-        return _backward(grad_y, x, weight, needs, in_torch=in_torch)
-
-    def again(self, x: Tensor, *operands: Tensor | None) -> Tensor:
-        weight, bias = operands
-        assert weight is not None
-        return linear(x, weight, bias)
-
-
-_STEP: Final = _Step()
 
 
 # See `graphnorms.kernels.autograd.apply`.

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from graphnorms.kernels import autograd, reference, synchronized
-from graphnorms.kernels.backend import Backend, pick, runs_as_operator
-from graphnorms.kernels.chain import OPEN, Operands
+from graphnorms.kernels.backend import pick, runs_as_operator
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.domain_cells import cells_of_center
 from graphnorms.kernels.dropout import draw_seed
@@ -190,9 +188,6 @@ def normalize(
         y, measured = forward_operator(x, residual, parameters, call, statistics)
     elif (chosen := pick(*wanted)) is None:
         return _in_plain_torch(x, call, parameters, residual, statistics)
-    elif (chain := OPEN.chain) is not None and chain.last is x:
-        y, measured = chosen.forward(x, residual, parameters, call, statistics)
-        chain.add(_Step(call, measured, chosen), x, y, parameters, residual=residual)
     elif torch.is_grad_enabled() and (
         x.requires_grad
         or (residual is not None and residual.requires_grad)
@@ -209,28 +204,6 @@ def normalize(
     if not statistics:
         return y, None
     return y, _statistics_over_nodes(x, call, measured, plain)
-
-
-class _Step(NamedTuple):
-    """A normalization in a chain, with its statistics."""
-
-    call: Call
-    kept: Tensor
-    backend: Backend
-
-    def backward(
-        self, grad_y: Tensor, x: Tensor | None, operands: Operands, needs: list[bool]
-    ) -> list[Tensor | None]:
-        assert x is not None
-        mean_scale, weight, bias = operands
-        parameters = (mean_scale, weight, bias)
-        found = autograd.once(grad_y, x, parameters, self.kept, (self.call, self.backend, needs))
-        return autograd.as_asked(found, (x, *parameters), needs)
-
-    def again(self, x: Tensor, *operands: Tensor | None) -> Tensor:
-        mean_scale, weight, bias = operands
-        parameters = (mean_scale, weight, bias)
-        return normalize(x, self.call, parameters, backend=self.backend.name)[0]
 
 
 def _in_plain_torch(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from graphnorms.errors import unknown_name
 from graphnorms.lab import effect_size, equivalence, power, resampling, statistics
@@ -17,6 +16,9 @@ from graphnorms.lab.option_kinds import PROTOCOLS
 from graphnorms.lab.phrases import several
 from graphnorms.lab.settings import HOLDOUT
 from graphnorms.lab.statistics import Estimate, PairedDifference
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Pair: TypeAlias = tuple[int, int, int]
 """What pairs the trials of norms: `(seed of the split, fold, run)`, equal for all norms."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
-from numpy.typing import ArrayLike
 
 from graphnorms.lab.power import shift_quantile
 from graphnorms.lab.statistics import CONFIDENCE, Estimate, spread, without_nan
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 def hedges_g(

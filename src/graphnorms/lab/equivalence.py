@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from graphnorms.lab.resampling import joint_sign_flips, sign_flip
 from graphnorms.lab.statistics import spread, standard_error, student_above, without_nan
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 ROUNDING = 1e-9
 """Share of the margin that a difference may miss it by and be called equal to it."""

@@ -1,8 +1,7 @@
 """What a comparison found, as far as a terminal says it, and the file that keeps it.
 
 `graphnorms show` reads the file in place of judging the records again, as long as it was made of
-the config, the records and the code that are there: so it needs neither torch nor the statistics of
-SciPy, which take seconds to import.
+the config, the records and the code that are there: so it needs neither torch nor NumPy.
 """
 
 from __future__ import annotations

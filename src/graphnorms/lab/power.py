@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
 from graphnorms.lab.statistics import SIGNIFICANCE, student_quantile
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 POWER = 0.8
 

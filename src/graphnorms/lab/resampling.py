@@ -11,12 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
-from numpy.typing import ArrayLike, NDArray
 
 from graphnorms.lab.statistics import CONFIDENCE, Estimate, spread, student_quantile, without_nan
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 MOST_EXACT = 20
 """Pairs up to which every way to flip the signs is counted; 2¹⁹ sums take a few milliseconds."""

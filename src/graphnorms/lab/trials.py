@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from graphnorms.errors import unknown_name
 from graphnorms.lab.curves import CURVES, Curve, column_mean, curve_of, padded
@@ -19,6 +18,8 @@ from graphnorms.training.metrics import METRICS, Metric, metric_named
 from graphnorms.training.trial_config import treatment_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from graphnorms.training.record import Record
 
 STAGES = {"nested": ("select", "final"), "split": ("select", "final"), "paper": ("paper", "paper")}

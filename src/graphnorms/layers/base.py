@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,8 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.index_checks import check_mask
+from graphnorms.kernels.chain_steps import Running
 from graphnorms.kernels.dropout import draw_seed
-from graphnorms.kernels.point import Call, Point, check_activation, check_dropout, check_residual
+from graphnorms.kernels.point import (
+    Call,
+    Parameters,
+    Point,
+    check_activation,
+    check_dropout,
+    check_residual,
+)
 from graphnorms.kernels.primitive import Statistics, finish, normalize
 from graphnorms.kernels.ranks import Group, Ranks, as_ranks
 from graphnorms.layers.argument_checks import check_channels, check_eps, check_features
@@ -21,6 +30,9 @@ from graphnorms.segments import Segments, as_segments
 
 Equation = tuple[Point, Tensor | None, Tensor | None, Tensor | None, float]
 """The point, α, γ, β and ε."""
+
+OneCall = tuple[Call, Parameters, Running | None]
+"""A call of the primitive, its parameters, and the running averages that it moves."""
 
 Given = tuple[Tensor | Segments | None, int | None, Tensor | None]
 """The arguments `batch`, `batch_size` and `mask` of a call; see `Norm.forward`."""
@@ -125,9 +137,9 @@ class Norm(RunningStatistics):
 
     @property
     def is_one_call(self) -> bool:
-        """Whether all that a call does to `x` is one call of the primitive.
+        """Whether all that a call does to `x` is what `as_call` returns.
 
-        α, γ and β must not depend on `x`. Not inherited: each layer says it for itself.
+        Not inherited: each layer says it for itself.
         """
         return False
 
@@ -213,6 +225,24 @@ class Norm(RunningStatistics):
             segments = as_segments(None, rows_of=x, mask=given[2])
         y, _ = self._normalize(x, segments, self.equation(x, segments, channels), residual)
         return y
+
+    def as_call(self, x: Tensor, segments: Segments, channels: int) -> OneCall | None:
+        """Return the call of the primitive that the layer is, before its features are there.
+
+        Args:
+            x: Features of the same rows, of any width.
+            segments: The graphs.
+            channels: The width of the features.
+
+        Returns:
+            The call; `None` if the layer is more than that.
+        """
+        if self.point is None:
+            return None
+        if self.point.segment != "graph":
+            segments = as_segments(None, rows_of=x)
+        like = _without_rows(x.dtype, channels)
+        return *self._call(x, segments, self.equation(like, segments, channels)), None
 
     @property
     def process_group(self) -> Group:
@@ -318,19 +348,26 @@ class Norm(RunningStatistics):
             whole: Every graph is on one rank: do not synchronize.
             plain: Leave out activation and dropout.
         """
-        point, mean_scale, weight, bias, eps = equation
-        share = self.dropout if self.training and not plain else 0.0
-        seed = draw_seed(x.device) if share else None
-        call = Call(segments, point, eps, None if plain else self.activation, share, seed)
+        call, parameters = self._call(x, segments, equation, plain=plain)
         return normalize(
             x,
             call,
-            (mean_scale, weight, bias),
+            parameters,
             residual,
             backend=self.backend,
             statistics=statistics,
             ranks=None if whole else self._ranks,
         )
+
+    def _call(
+        self, x: Tensor, segments: Segments, equation: Equation, *, plain: bool = False
+    ) -> tuple[Call, Parameters]:
+        """Return the call of the primitive for an equation; draws the seed of dropout."""
+        point, mean_scale, weight, bias, eps = equation
+        share = self.dropout if self.training and not plain else 0.0
+        seed = draw_seed(x.device) if share else None
+        call = Call(segments, point, eps, None if plain else self.activation, share, seed)
+        return call, (mean_scale, weight, bias)
 
     def _standardize(self, x: Tensor, point: Point) -> Tensor:
         """Center and scale every row, without parameters."""
@@ -376,3 +413,8 @@ class Norm(RunningStatistics):
         if ranks is not None:
             parts.append(f"process_group={ranks}")
         return ", ".join(part for part in parts if part)
+
+
+@functools.cache
+def _without_rows(dtype: torch.dtype, channels: int) -> Tensor:
+    return torch.empty((0, channels), dtype=dtype, device="cpu")

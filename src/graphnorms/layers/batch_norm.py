@@ -7,13 +7,14 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.point import Over, Point
+from graphnorms.kernels.chain_steps import Running
+from graphnorms.kernels.point import Over, Point, accumulation_dtype
 from graphnorms.layers.argument_checks import check_eps, check_momentum
-from graphnorms.layers.base import Given, Norm
+from graphnorms.layers.base import Given, Norm, OneCall
 from graphnorms.layers.inner_batch_norm import InnerBatchNorm, is_untouched, of_inner, reset
 from graphnorms.layers.norm_options import NormOptions, place
 from graphnorms.layers.running_statistics import by_running, update_by_batch
-from graphnorms.segments import as_segments
+from graphnorms.segments import Segments, as_segments
 from graphnorms.tracing import is_traced
 
 
@@ -101,6 +102,22 @@ class BatchNorm(Norm):
     def reset_parameters(self) -> None:
         """Set `weight` to 1 and `bias` to 0, and reset the running statistics."""
         reset(self.module, "reset_parameters")
+
+    def as_call(self, x: Tensor, segments: Segments, channels: int) -> OneCall | None:
+        """See `Norm.as_call`; for training by statistics of the batch."""
+        own: Any = self._modules["module"]
+        mean, var, count = own.running_mean, own.running_var, own.num_batches_tracked
+        if x.shape[0] < 2 or not own.training:
+            return None
+        running: Running | None = None
+        if mean is not None and own.track_running_stats:
+            wide = accumulation_dtype(x.dtype)
+            kinds = mean.dtype, var.dtype, count.dtype
+            if own.momentum is None or kinds != (wide, wide, torch.int64):
+                return None
+            running = mean, var, count, own.momentum
+        equation = (self.point, None, own.weight, own.bias, own.eps)
+        return *self._call(x, as_segments(None, rows_of=x), equation), running
 
     def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
         # `self.module` would make a small call 1 % slower.

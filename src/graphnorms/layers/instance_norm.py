@@ -10,7 +10,7 @@ from torch import Tensor
 from graphnorms.kernels.point import Over, Point
 from graphnorms.kernels.primitive import Statistics
 from graphnorms.layers.argument_checks import check_momentum
-from graphnorms.layers.base import Given, Norm
+from graphnorms.layers.base import Given, Norm, OneCall
 from graphnorms.layers.norm_options import NormOptions, place
 from graphnorms.layers.running_statistics import (
     add_averages,
@@ -108,6 +108,10 @@ class InstanceNorm(Norm):
         """Set `weight` to 1 and `bias` to 0, and reset the running statistics."""
         self.reset_running_stats()
         super().reset_parameters()
+
+    def as_call(self, x: Tensor, segments: Segments, channels: int) -> OneCall | None:
+        """See `Norm.as_call`."""
+        return None if self.track_running_stats else super().as_call(x, segments, channels)
 
     def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
         batch, batch_size, mask = given

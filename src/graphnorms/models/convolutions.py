@@ -9,7 +9,7 @@ from graphnorms.kernels import aggregate
 from graphnorms.kernels.aggregation.operands import Weights
 from graphnorms.models.linear import Linear
 from graphnorms.models.norm_slot import GraphContext, NormFactory
-from graphnorms.models.one_node import in_one_node
+from graphnorms.models.one_node import Part, in_one_node
 
 
 class GlorotLinear(Linear):
@@ -70,22 +70,27 @@ class GCNConv(nn.Module):
         residual: Tensor | None = None,
     ) -> Tensor:
         """Convolve the features of a batch of graphs, optionally with edge weights."""
-        source, adjacency = x, context.adjacency
+        parts = self.parts(x, context, edge_weight)
+        if (found := in_one_node(x, context, residual, parts)) is not None:
+            return found
+        source, weights = x, parts[1]
+        x = aggregate(self.linear(x), context.adjacency, **weights._asdict())
+        x = x + self.bias.to(x.dtype)
+        y: Tensor = self.norm(x, context, source=source, residual=residual)
+        return y
+
+    def parts(
+        self, x: Tensor, context: GraphContext, edge_weight: Tensor | None = None
+    ) -> tuple[nn.Module, Weights, Tensor, nn.Module]:
+        """Return what runs one behind the other; see `in_one_node`."""
+        adjacency = context.adjacency
         if edge_weight is None:
             scale = torch.rsqrt(adjacency.in_degree.to(x.dtype) + 1)
         else:
             ones = edge_weight.new_ones((adjacency.num_nodes, 1))
             degree = aggregate(ones, adjacency, self_weight=1.0, edge_weight=edge_weight)[:, 0]
             scale = torch.where(degree > 0, degree, torch.inf).rsqrt()  # (nodes,)
-        weights = Weights(scale, edge_weight, self_weight=1.0)
-        parts = (self.linear, weights, self.bias, self.norm)
-        if (found := in_one_node(x, context, residual, parts)) is not None:
-            return found
-        x = self.linear(x)
-        x = aggregate(x, adjacency, self_weight=1.0, node_scale=scale, edge_weight=edge_weight)
-        x = x + self.bias.to(x.dtype)
-        y: Tensor = self.norm(x, context, source=source, residual=residual)
-        return y
+        return self.linear, Weights(scale, edge_weight, self_weight=1.0), self.bias, self.norm
 
 
 class GINConv(nn.Module):
@@ -118,21 +123,31 @@ class GINConv(nn.Module):
         self, x: Tensor, context: GraphContext, *, residual: Tensor | None = None
     ) -> Tensor:
         """Convolve the features of a batch of graphs."""
-        source, x = x, self.gathered(x, context)
-        parts = (self.linear, self.norm, self.linear2, self.norm2)
-        if (found := in_one_node(x, context, residual, parts)) is not None:
+        if (found := in_one_node(x, context, residual, self.parts(x, context))) is not None:
             return found
-        x = self.norm(self.linear(x), context, source=source)
-        y: Tensor = self.norm2(self.linear2(x), context, source=source, residual=residual)
+        gathered = aggregate(x, context.adjacency, self_weight=self.self_weight)
+        return self.transformed(gathered, x, context, residual)
+
+    def parts(self, x: Tensor, context: GraphContext) -> tuple[Part, ...]:
+        """Return what runs one behind the other; see `in_one_node`."""
+        return Weights(self_weight=self.self_weight), *self._mlp()
+
+    def transformed(
+        self, gathered: Tensor, x: Tensor, context: GraphContext, residual: Tensor | None
+    ) -> Tensor:
+        """Apply the MLP to the sums over neighbours of `x`."""
+        if (found := in_one_node(gathered, context, residual, self._mlp())) is not None:
+            return found
+        hidden = self.norm(self.linear(gathered), context, source=x)
+        y: Tensor = self.norm2(self.linear2(hidden), context, source=x, residual=residual)
         return y
 
     def shrink(self, factor: float) -> None:
         """Multiply the weights of the MLP, as DeepNorm's initialization does."""
         scale_weights(factor, self.linear, self.linear2)
 
-    def gathered(self, x: Tensor, context: GraphContext) -> Tensor:
-        """Aggregate the neighbours, before the first Linear."""
-        return aggregate(x, context.adjacency, self_weight=self.self_weight)
+    def _mlp(self) -> tuple[nn.Module, ...]:
+        return self.linear, self.norm, self.linear2, self.norm2
 
 
 class GINEConv(GINConv):
@@ -165,12 +180,15 @@ class GINEConv(GINConv):
         super().__init__(in_channels, out_channels, norm, self_weight)
         self.edge_linear = Linear(edge_channels, in_channels)
 
-    def gathered(self, x: Tensor, context: GraphContext) -> Tensor:
-        """Aggregate the neighbours and the edge features of the context."""
+    def forward(
+        self, x: Tensor, context: GraphContext, *, residual: Tensor | None = None
+    ) -> Tensor:
+        """Convolve the features of a batch of graphs, with the edge features of the context."""
         if context.edge_features is None:
             raise ValueError("the graphs have no edge features, which GINE needs; use GIN")
         edges = self.edge_linear(context.edge_features)
-        return gine_sum(x, edges, context, self.self_weight)
+        gathered = gine_sum(x, edges, context, self.self_weight)
+        return self.transformed(gathered, x, context, residual)
 
 
 def gine_sum(x: Tensor, edges: Tensor, context: GraphContext, self_weight: float) -> Tensor:

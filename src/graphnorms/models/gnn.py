@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.layers.factory import needs_of
+from graphnorms.layers.inner_batch_norm import is_called_plainly
 from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models.attention import Blocks
@@ -29,6 +30,7 @@ from graphnorms.models.norm_slot import (
     NormSlot,
     check_sizes,
 )
+from graphnorms.models.one_node import Part, in_one_node
 from graphnorms.models.readout import readout
 from graphnorms.segments import Segments
 
@@ -168,6 +170,8 @@ class GNN(nn.Module):
             x = x if self.norm is None else self.norm(x, context, source=x)
         elif self.edge_encoder is not None:
             x = self._convolved_with_edges(x, context)
+        elif (found := self._convolved_in_one_node(x, context)) is not None:
+            x = found
         else:
             for layer, convolution in enumerate(self.convolutions):
                 y = convolution(x, context, residual=self._residual(layer, x))
@@ -182,6 +186,18 @@ class GNN(nn.Module):
         if config.dropout_on == "logits":
             logits = F.dropout(logits, config.dropout, self.training)
         return logits
+
+    def _convolved_in_one_node(self, x: Tensor, context: GraphContext) -> Tensor | None:
+        """Run all convolutions as one node, see `in_one_node`; `None` if that cannot be."""
+        if self.config.residual or not torch.is_grad_enabled():
+            return None
+        parts: list[Part] = []
+        convolution: Any
+        for convolution in self.convolutions:
+            if type(convolution) not in (GCNConv, GINConv) or not is_called_plainly(convolution):
+                return None
+            parts += convolution.parts(x, context)
+        return in_one_node(x, context, None, parts)
 
     def _convolved_with_edges(self, x: Tensor, context: GraphContext) -> Tensor:
         """Apply convolutions that keep features of the edges."""

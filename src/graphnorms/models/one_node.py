@@ -9,12 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from graphnorms.kernels.aggregation.autograd import chained_aggregate
+from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation.operands import Weights
-from graphnorms.kernels.backend import CPU
-from graphnorms.kernels.chain import Chain, chained_bias
+from graphnorms.kernels.chain import Chain
 from graphnorms.kernels.cpu import extension
-from graphnorms.kernels.linear_map import chained_linear
 from graphnorms.layers.base import Norm
 from graphnorms.layers.inner_batch_norm import is_called_plainly
 from graphnorms.models.linear import Linear
@@ -30,7 +28,7 @@ Part = nn.Module | Tensor | Weights
 def in_one_node(
     x: Tensor, context: GraphContext, residual: Tensor | None, parts: Sequence[Part]
 ) -> Tensor | None:
-    """Run the parts of a convolution behind each other as one node of autograd's graph.
+    """Run the parts of one or more convolutions behind each other as one node of autograd's graph.
 
     Args:
         x: What the first of them is given.
@@ -43,30 +41,34 @@ def in_one_node(
         CPU, in traced or transformed code, under autocast, with a layer that is not a single
         kernel, or with one that is replaced or has a hook, which would see no gradient.
     """
-    if not (
-        torch.is_grad_enabled() and is_plain(x) and x.is_cpu and _fit(x, context, residual, parts)
-    ):
+    if not (torch.is_grad_enabled() and is_plain(x) and x.is_cpu):
         return None
-    last, given = len(parts) - 1, (context.segments, None, None)
-    with Chain(x) as chain:
-        for number, part in enumerate(parts):
-            if type(part) is NormSlot:
-                norm: Any = part._modules["norm"]
-                x = norm._compute(x, given, residual if number == last else None, x.shape[1])
-            elif isinstance(part, Tensor):
-                x = chained_bias(chain, x, part)
-            elif isinstance(part, Weights):
-                x = chained_aggregate(chain, x, context.adjacency, part, CPU)
-            else:
-                weights: Any = part._parameters
-                x = chained_linear(chain, x, weights["weight"], weights["bias"])
-    return chain.result(x)
+    if not _fit(x, context.adjacency, residual, parts):
+        return None
+    chain, width = Chain(context.adjacency), x.shape[1]
+    for part in parts:
+        if type(part) is NormSlot:
+            norm: Any = part._modules["norm"]
+            call = norm.as_call(x, context.segments, width)
+            if call is None:
+                return None
+            chain.normalize(*call)
+        elif isinstance(part, Tensor):
+            chain.bias(part)
+        elif isinstance(part, Weights):
+            chain.sum(part)
+        else:
+            weights: Any = part._parameters
+            weight: Tensor = weights["weight"]
+            chain.linear(weight, weights["bias"])
+            width = weight.shape[0]
+    return chain.run(x, residual)
 
 
-def _fit(x: Tensor, context: GraphContext, residual: Tensor | None, parts: Sequence[Part]) -> bool:
+def _fit(x: Tensor, adjacency: Adjacency, residual: Tensor | None, parts: Sequence[Part]) -> bool:
     if (
         x.dim() != 2
-        or x.shape[0] != context.adjacency.num_nodes
+        or x.shape[0] != adjacency.num_nodes
         or x.dtype not in extension.DTYPES
         or torch.is_autocast_enabled("cpu")
         or _has_any_global_hook()
@@ -82,7 +84,9 @@ def _fit(x: Tensor, context: GraphContext, residual: Tensor | None, parts: Seque
             if not _is_like(part, x):
                 return False
         elif type(part) is Weights:
-            if any(each is not None and each.requires_grad for each in part[:2]):
+            if len(x) != adjacency.num_nodes or any(
+                each is not None and each.requires_grad for each in part[:2]
+            ):
                 return False
         else:
             module: Any = part

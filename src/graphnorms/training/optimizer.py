@@ -69,7 +69,8 @@ def optimizer_text(text: str) -> str:
         ValueError: There is no such optimizer, or it does not take the arguments.
     """
     name, arguments = parse_spec(text)
-    make_optimizer(text, [torch.zeros(1, requires_grad=True)], 0.01, 0.0)
+    if arguments or name not in OPTIMIZERS:  # making one loads torch._dynamo: a second, and 70 MiB
+        make_optimizer(text, [torch.zeros(1, requires_grad=True)], 0.01, 0.0)
     return format_spec(name, arguments)
 
 

@@ -261,10 +261,11 @@ class Training:
             seed_draws(self.device, derive_seed(self.config.seed, "dropout", epoch, step))
             minibatch = self.training.training_minibatch(shuffled[places], epoch, step)
             self._optimizer.forget_gradients()
-            if self._whole_set is None:
-                output = self._apply(minibatch)
-            else:
-                output = self._apply(self._whole_set)[self.training.rows_of(places)]
+            with self._optimizer.joined():
+                if self._whole_set is None:
+                    output = self._apply(minibatch)
+                else:
+                    output = self._apply(self._whole_set)[self.training.rows_of(places)]
             self.objective.loss(output, minibatch.targets, complete=complete).backward()
             self._optimizer.step(rate, self.config.clip)
             outputs.append(output.detach())

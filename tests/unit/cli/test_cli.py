@@ -615,8 +615,8 @@ def test_without_typer_it_says_what_to_install(run, monkeypatch):
 
 
 def test_without_a_library_of_the_lab_it_says_what_to_install(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.model_selection", None)
-    code, _, err = run("compare")
+    monkeypatch.setitem(sys.modules, "sklearn.tree", None)
+    code, _, err = run("data", "MUTAG")
     assert code == 2
     assert err.count("\n") == 1
     assert "sklearn" in err

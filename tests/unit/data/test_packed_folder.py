@@ -112,18 +112,31 @@ def test_without_the_extension(
     equal(molecules, GraphSet.open(tmp_path / "set"))
 
 
+@pytest.mark.parametrize(
+    ("told", "released"),
+    [
+        (lambda: None, 18),  # by an estimate: before each batch but the first
+        (iter(range(100, 200)).__next__, 3),  # 2 at the first batch, 20 at the last
+    ],
+)
 def test_pages_are_released(
-    tmp_path: Path, mutag: GraphSet, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    mutag: GraphSet,
+    monkeypatch: pytest.MonkeyPatch,
+    told: Callable[[], int | None],
+    released: int,
 ) -> None:
-    monkeypatch.setattr(array_files, "_file_bytes", lambda: None)
+    monkeypatch.setattr(array_files, "_file_bytes", told)
     mutag.save(tmp_path / "set")
     packed = GraphSet.open(tmp_path / "set")
+    if told() is not None:
+        monkeypatch.setattr(array_files, "MOST_RESIDENT", 17)  # of what came since it was opened
     assert packed.files is not None
-    released = []
-    packed.files.release = lambda: released.append(1)  # type: ignore[method-assign]
+    calls = []
+    packed.files.release = lambda: calls.append(1)  # type: ignore[method-assign]
     for ids in torch.arange(len(mutag)).split(10):
         packed.batch(ids)
-    assert len(released) == 18  # before each batch but the first
+    assert len(calls) == released
 
 
 def test_pages_are_asked_for_while_the_disk_is_read(

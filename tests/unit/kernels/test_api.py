@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
 import re
+import sys
 import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -239,6 +242,67 @@ def test_an_older_torch_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> 
         extension.unavailable.cache_clear()
     assert reason is not None
     assert reason.startswith(f"torch is {torch.__version__}, expected 2.11")
+
+
+class OfOneSet:
+    """The extension, compiled for one instruction set alone."""
+
+    openmp = True
+
+    def __init__(self, usable: list[str]) -> None:
+        self.usable = usable
+
+    def instruction_sets(self) -> list[str]:
+        return self.usable
+
+    def missing_instruction_sets(self) -> list[str]:
+        return ["avx2", "baseline"]
+
+    def instruction_set(self) -> str:
+        return self.usable[0]
+
+    def use_exchange(self, tensor: type) -> None: ...
+
+    def after_fork_in_child(self) -> None: ...
+
+
+@pytest.fixture
+def compiled_for(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[list[str]], None]]:
+    def install(usable: list[str]) -> None:
+        name = "graphnorms.kernels.cpu._kernels"
+        monkeypatch.setitem(sys.modules, name, OfOneSet(usable))
+        monkeypatch.setattr(os, "register_at_fork", lambda **hooks: None, raising=False)
+        extension.kernels.cache_clear()
+        extension.unavailable.cache_clear()
+
+    yield install
+    monkeypatch.undo()
+    extension.kernels.cache_clear()
+    extension.unavailable.cache_clear()
+
+
+def test_sets_that_were_not_compiled_are_named(compiled_for: Callable[[list[str]], None]) -> None:
+    compiled_for(["avx512"])
+    assert extension.unavailable() is None
+    assert extension.description().startswith("avx512 (built without avx2, baseline), ")
+
+
+def test_kernels_of_another_processor_are_not_used(
+    compiled_for: Callable[[list[str]], None],
+) -> None:
+    compiled_for([])
+    reason = extension.unavailable()
+    assert reason is not None
+    assert reason.startswith("the C++ kernels do not load: install graphnorms here")
+    assert "built without avx2, baseline, and this processor has none of the others" in reason
+
+
+@pytest.mark.skipif(extension.unavailable() is not None, reason="no kernels to choose from")
+def test_a_set_that_is_not_there_is_refused_in_words() -> None:
+    kernels = extension.kernels()
+    with pytest.raises(ValueError, match=kernels.instruction_sets()[-1]):
+        kernels.use_instruction_set("sse9")
+    assert not set(kernels.instruction_sets()) & set(kernels.missing_instruction_sets())
 
 
 @pytest.mark.skipif(extension.unavailable() is not None, reason="no kernels to protect")

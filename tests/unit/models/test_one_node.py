@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 import graphnorms as gn
 from graphnorms.data.synthetic import random_graphs
+from graphnorms.kernels.chain import Chain
+from graphnorms.kernels.cpu import extension
 from graphnorms.models import GNN, GCNConv, GINConv, GraphContext, ModelConfig, NormSlot
 from graphnorms.segments import Segments
 
@@ -20,6 +22,11 @@ NORMS = ("none", "batch", "layer", "instance", "graph", "pair", "rms")
 STEPS = 50
 NODES = 10
 NODE = "_NodeBackward"
+
+needs_one_call = pytest.mark.skipif(
+    extension.unavailable() is not None or not extension.multiplies_faster(),
+    reason="torch's linear maps run here, between the kernels",
+)
 
 pytestmark = pytest.mark.skipif(
     not gn.backends()[0].available, reason="the nodes run the C++ kernels"
@@ -34,23 +41,27 @@ def hooked(model: nn.Module) -> nn.Module:
     return model
 
 
-def nodes_of(y: Tensor) -> set[str]:
-    """The names of the nodes that a result depends on."""
-    found, left = set(), [y.grad_fn]
+def nodes_of(y: Tensor) -> list[str]:
+    """The names of the nodes that a result depends on, one for each."""
+    found, left = {}, [y.grad_fn]
     while left:
         node = left.pop()
-        if node is not None:
-            found.add(node.name())
+        if node is not None and id(node) not in found:
+            found[id(node)] = node
             left += [each for each, _ in node.next_functions]
-    return found
+    return [node.name() for node in found.values()]
 
 
+@pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("name", ["gin", "gcn"])
 @pytest.mark.parametrize("norm", NORMS)
-def test_training_is_that_of_the_parts(norm: str, name: str) -> None:
-    """With dropout and residual sums: 50 losses, the weights and the running averages."""
+def test_training_is_that_of_the_parts(norm: str, name: str, residual: bool) -> None:
+    """With dropout: 50 losses, the weights and the running averages.
+
+    Without residual sums all convolutions together are one node.
+    """
     graphs = random_graphs(24, 6)
-    config = ModelConfig(name=name, layers=2, hidden=6, residual=True, dropout=0.2)
+    config = ModelConfig(name=name, layers=2, hidden=6, residual=residual, dropout=0.2)
     made = GNN(config, norm, graphs.num_features, graphs.num_classes, seed=0).double()
     models = {"one": made, "apart": hooked(copy.deepcopy(made))}
     losses: dict[str, list[float]] = {}
@@ -67,12 +78,93 @@ def test_training_is_that_of_the_parts(norm: str, name: str) -> None:
             loss.backward()
             optimizer.step()
             found.append(loss.item())
-        assert (NODE in nodes_of(loss)) == (which == "one")
+        expected = config.layers if residual else 1
+        assert nodes_of(loss).count(NODE) == (expected if which == "one" else 0)
         losses[which] = found
     torch.testing.assert_close(losses["one"], losses["apart"], rtol=0, atol=1e-12)
     torch.testing.assert_close(
         models["one"].state_dict(), models["apart"].state_dict(), rtol=1e-9, atol=1e-9
     )
+
+
+def runs_in_one_call(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Note of each chain whether one call of C++ ran it."""
+    seen, run = [], Chain._in_one_call
+
+    def noted(self: Chain, x: Tensor, residual: Tensor | None) -> Any:
+        found = run(self, x, residual)
+        seen.append(found is not None)
+        return found
+
+    monkeypatch.setattr(Chain, "_in_one_call", noted)
+    return seen
+
+
+@needs_one_call
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("name", ["gin", "gcn"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_one_call_is_the_parts(
+    norm: str, name: str, residual: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float32: outputs, gradients, running averages, and second derivatives.
+
+    The first bit for bit but for the bias of GCN, whose gradient is summed in another order.
+    """
+    seen = runs_in_one_call(monkeypatch)
+    graphs = random_graphs(24, 30)
+    config = ModelConfig(name=name, layers=3, hidden=20, residual=residual, dropout=0.2)
+    made = GNN(config, norm, graphs.num_features, graphs.num_classes, seed=0)
+    made.convolutions[1].linear.weight.requires_grad_(False)
+    batch = graphs.batch(torch.arange(24))
+    found = []
+    for model in (made, hooked(copy.deepcopy(made))):
+        torch.manual_seed(1)
+        x = batch.x.clone().requires_grad_()
+        logits = model(x, batch.adjacency, batch.segments)
+        loss = F.cross_entropy(logits, batch.y)
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        loss.backward(retain_graph=True)
+        leaves = list(trained.values())
+        grads = torch.autograd.grad(loss, [x, *leaves], create_graph=True)
+        again = torch.autograd.grad(grads[0].square().sum(), leaves, allow_unused=True)
+        assert model.convolutions[1].linear.weight.grad is None
+        first = [logits, x.grad, *(each.grad for each in leaves), *model.buffers()]
+        found.append((first, grads, [each for each in again if each is not None]))
+    assert seen == [True] * (config.layers if residual else 1)
+    if name == "gin":
+        torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=0)
+    for one, apart in zip(*found, strict=True):
+        size = max(float(each.detach().abs().max()) for each in apart)
+        torch.testing.assert_close(one, apart, rtol=1e-4, atol=1e-4 * size)
+
+
+@needs_one_call
+def test_a_chain_that_leaves_the_range_is_run_by_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward, after a BatchNorm has run, whose averages move once; and backward."""
+    seen = runs_in_one_call(monkeypatch)
+    context, moved = batch_of_two(), []
+    for apart in (False, True):
+        conv = GINConv(3, 4, lambda channels: NormSlot("batch", channels))
+        conv.load_state_dict({n: v.abs() for n, v in sorted(gin_weights(conv).items())})
+        with torch.no_grad():
+            conv.linear2.weight.mul_(1e25)
+        y = (hooked(conv) if apart else conv)(draw(NODES, 3).float(), context)
+        assert y.isfinite().all()
+        moved.append(
+            (y, conv.norm.norm.module.running_mean, conv.norm.norm.module.num_batches_tracked)
+        )
+    assert seen == [False]
+    for one, other in zip(*moved, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def gin_weights(conv: GINConv) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(6)
+    return {
+        name: torch.randn(value.shape, generator=generator) if value.is_floating_point() else value
+        for name, value in conv.state_dict().items()
+    }
 
 
 def gin(**given: Any) -> GINConv:
@@ -159,6 +251,27 @@ def test_a_replaced_part_is_called() -> None:
     conv.norm.forward = lambda x, context, **given: x  # type: ignore[method-assign]
     assert NODE not in nodes_of(conv(x, context))
     assert NODE in nodes_of(gin()(x, context))
+
+
+def test_a_convolution_with_a_hook_is_called() -> None:
+    """A hook on one of them keeps all apart, each a node of its own."""
+    graphs, seen = random_graphs(4, 6), []
+    config = ModelConfig(name="gin", layers=3, hidden=4)
+    model = GNN(config, "graph", graphs.num_features, graphs.num_classes, seed=0)
+    batch = graphs.batch(torch.arange(4))
+    run = lambda: model(batch.x, batch.adjacency, batch.segments)  # noqa: E731
+    assert nodes_of(run()).count(NODE) == 1
+    model.convolutions[1].register_full_backward_hook(lambda _, grads, __: seen.append(grads))
+    y = run()
+    assert nodes_of(y).count(NODE) == 3
+    y.sum().backward()
+    assert seen[0][0].shape == (len(batch.x), 4)
+
+
+@pytest.mark.parametrize("make", [gin, gcn])
+def test_a_wrong_number_of_rows_is_refused(make: Callable[..., nn.Module]) -> None:
+    with pytest.raises(ValueError, match=f"x has 3 rows, but the adjacency {NODES} nodes"):
+        make()(torch.randn(3, 3, requires_grad=True), batch_of_two())
 
 
 def test_an_error_leaves_no_chain_open() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from graphnorms.adjacency import Adjacency
+from graphnorms.kernels.chain import Chain
+from graphnorms.kernels.cpu import extension
+from graphnorms.models.linear import Linear
 from graphnorms.training.flat_optimizer import FlatOptimizer
 from graphnorms.training.optimizer import make_optimizer
 
@@ -72,3 +77,67 @@ def test_a_frozen_parameter_is_no_part_of_the_vector() -> None:
     assert mine[1].data_ptr() + mine[1].nbytes == mine[2].data_ptr()
     optimizer.forget_gradients()
     assert all(each.grad is None for each in mine)
+
+
+class OfChains(nn.Module):
+    """Two Linears in a chain: of the same weights, or of others; and these once more outside."""
+
+    def __init__(self, twice: bool, outside: bool) -> None:
+        super().__init__()
+        self.linears = nn.ModuleList(Linear(3, 3) for _ in range(2))
+        self.outside = outside
+        if twice:
+            self.linears[1].weight = self.linears[0].weight
+        self.head = nn.Linear(3, 1)
+
+    def forward(self, x: Tensor, *, in_chain: bool = True) -> Tensor:
+        """Return one number."""
+        chain = Chain(EDGES)
+        for linear in self.linears:
+            chain.linear(linear.weight, linear.bias)
+        y = chain.run(x, None) if in_chain else nn.Sequential(*self.linears)(x)
+        assert y is not None
+        rows = self.linears[0](y) if self.outside else y
+        return self.head(rows).square().mean()
+
+
+EDGES = Adjacency.from_edge_index(torch.tensor([[0, 1], [1, 0]]), 5)
+
+
+@pytest.mark.skipif(
+    extension.unavailable() is not None or not extension.multiplies_faster(),
+    reason="chains run in Python here, with a gradient for each parameter",
+)
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("outside", [False, True])
+@pytest.mark.parametrize("at_last", [{}, {"in_chain": False}])
+@pytest.mark.parametrize("missing", [False, True])
+def test_chains_have_the_vector(
+    twice: bool, outside: bool, at_last: dict[str, bool], missing: bool
+) -> None:
+    """Their gradients arrive in it, and none in those of parameters; what is outside is added."""
+    torch.manual_seed(0)
+    made = OfChains(twice, outside)
+    models = [copy.deepcopy(made) for _ in range(2)]
+    mine, theirs = (list(model.parameters()) for model in models)
+    flat = FlatOptimizer("adam", mine, 0.1, 0.0, flat=True)
+    plain = make_optimizer("adam", theirs, 0.1, 0.0)
+    x = torch.randn(5, 3)
+    for step in range(4):
+        given = at_last if step == 3 else {}
+        flat.forget_gradients()
+        plain.zero_grad()
+        with flat.joined():
+            losses = [models[0](x, **given)]
+        losses.append(models[1](x, **given))
+        for loss in losses:
+            loss.backward()
+        if step == 1:
+            assert (mine[0].grad is None) == (not twice and not outside)
+        if missing and step == 2:
+            mine[-1].grad = theirs[-1].grad = None
+        flat.step(0.1, 0.5)
+        nn.utils.clip_grad_norm_(theirs, 0.5)
+        plain.step()
+        torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)

@@ -11,7 +11,6 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation import reference
 from graphnorms.kernels.aggregation.operands import Edges, Weights
 from graphnorms.kernels.backend import KERNELS, TRITON, Backend
-from graphnorms.kernels.chain import Chain, Operands
 from graphnorms.kernels.point import accumulation_dtype
 from graphnorms.tracing import is_plain, is_transformed
 
@@ -69,16 +68,6 @@ def aggregate(x: Tensor, adjacency: Adjacency, weights: Weights, backend: Backen
     if backend is not None:
         return _apply(x, weights, _Along(adjacency, False, backend))
     return _as_operator(x, adjacency, weights, reverse=False)
-
-
-def chained_aggregate(
-    chain: Chain, x: Tensor, adjacency: Adjacency, weights: Weights, backend: Backend
-) -> Tensor:
-    """Run `aggregate` as a step of a chain; weights have no gradient."""
-    edges = Edges.along(adjacency, reverse=False, numbered=weights.edge is not None)
-    y = backend.aggregate(x, edges, weights)
-    chain.add(_Step(weights, _Along(adjacency, False, backend)), x, y, keeps_x=False)
-    return y
 
 
 def _as_operator(x: Tensor, adjacency: Adjacency, weights: Weights, *, reverse: bool) -> Tensor:
@@ -240,21 +229,6 @@ def _backward_of_sum(grad_y: Tensor, weights: Weights, along: _Along) -> Tensor:
     if is_plain(grad_y):
         return _apply(grad_y, weights, _Along(adjacency, not reverse, backend))
     return _as_operator(grad_y, adjacency, weights, reverse=not reverse)
-
-
-class _Step(NamedTuple):
-    """A linear sum over neighbours in a chain."""
-
-    weights: Weights
-    along: _Along
-
-    def backward(
-        self, grad_y: Tensor, x: Tensor | None, operands: Operands, needs: list[bool]
-    ) -> tuple[Tensor]:
-        return (_backward_of_sum(grad_y, self.weights, self.along),)
-
-    def again(self, x: Tensor, *operands: Tensor | None) -> Tensor:
-        return aggregate(x, self.along.adjacency, self.weights, self.along.backend)
 
 
 def _apply(x: Tensor, weights: Weights, along: _Along) -> Tensor:

@@ -21,15 +21,21 @@ _FASTER_PRODUCTS: Final = ("avx2", "avx512")
 """Where `linear.inl` is as fast as torch's matrix products or faster, as measured: up to 2.7 times
 with avx512 and 1.4 times with avx2, on an AMD processor."""
 
+_ANEW: Final = "`pip install --force-reinstall --no-deps graphnorms`"
+
 
 @functools.cache
 def kernels() -> ModuleType:
     """Load the extension, after torch, so that it shares torch's OpenMP threads.
 
     Raises:
-        ImportError: It was not built, or this torch is too old for it.
+        ModuleNotFoundError: It was not built.
+        ImportError: It cannot be loaded, or was built for another processor.
     """
     module = importlib.import_module("graphnorms.kernels.cpu._kernels")
+    if not module.instruction_sets():
+        missing = ", ".join(module.missing_instruction_sets())
+        raise ImportError(f"built without {missing}, and this processor has none of the others")
     module.use_exchange(Tensor)
     if hasattr(os, "register_at_fork"):  # Windows has no fork
         # After a fork GNU's OpenMP hangs when it uses the threads of the parent.
@@ -44,12 +50,13 @@ def unavailable() -> str | None:
         return f"torch is {torch.__version__}, expected 2.11 or newer"
     try:
         kernels()
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         return (
             "the C++ kernels are not installed (no working C++ compiler was found when "
-            "graphnorms was installed): install a compiler, then "
-            f"`pip install --force-reinstall --no-deps graphnorms` [{error}]"
+            f"graphnorms was installed): install a compiler, then {_ANEW} [{error}]"
         )
+    except ImportError as error:
+        return f"the C++ kernels do not load: install graphnorms here with {_ANEW} [{error}]"
     return None
 
 
@@ -63,7 +70,9 @@ def description() -> str:
     module = kernels()
     threads = f"{torch.get_num_threads()} threads" if module.openmp else "1 thread, no OpenMP"
     products = "its own" if multiplies_faster() else "torch's"
-    return f"{module.instruction_set()}, {threads}, {products} linear maps in float32"
+    missing = ", ".join(module.missing_instruction_sets())
+    alone = f" (built without {missing})" if missing else ""
+    return f"{module.instruction_set()}{alone}, {threads}, {products} linear maps in float32"
 
 
 def common_refusals(device: str, dtype: torch.dtype) -> list[str]:

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "module.h"
+#include "processor.h"
 #include "tensors.h"
 
 using namespace graphnorms;
@@ -58,10 +59,20 @@ void check_ids(const char* name, const int64_t* ids, int64_t count, int64_t end)
         return kernels;                            \
     }
 
+#ifdef GRAPHNORMS_HAS_BASELINE
 GRAPHNORMS_INSTRUCTION_SET(baseline)
-#ifdef GRAPHNORMS_X86
+#else
+constexpr Kernels (*kernels_baseline)() = nullptr;
+#endif
+#ifdef GRAPHNORMS_HAS_AVX2
 GRAPHNORMS_INSTRUCTION_SET(avx2)
+#else
+[[maybe_unused]] constexpr Kernels (*kernels_avx2)() = nullptr;
+#endif
+#ifdef GRAPHNORMS_HAS_AVX512
 GRAPHNORMS_INSTRUCTION_SET(avx512)
+#else
+[[maybe_unused]] constexpr Kernels (*kernels_avx512)() = nullptr;
 #endif
 
 }  // namespace graphnorms
@@ -70,59 +81,66 @@ namespace {
 
 struct InstructionSet {
     const char* name;
-    Kernels (*kernels)();
-    bool supported;
+    Kernels (*kernels)();  // null: not compiled, see GRAPHNORMS_SETS in CMakeLists.txt
+    bool supported;        // by this processor
 };
 
+// Those of this kind of processor, the best one first.
 std::vector<InstructionSet> instruction_sets() {
-    std::vector<InstructionSet> sets;
+    return {
 #ifdef GRAPHNORMS_X86
-    __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                      __builtin_cpu_supports("f16c");
-    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
-    sets.push_back({"avx512", kernels_avx512, avx512});
-    sets.push_back({"avx2", kernels_avx2, avx2});
+        {"avx512", kernels_avx512, has_avx512()},
+        {"avx2", kernels_avx2, has_avx2()},
 #endif
-    sets.push_back({"baseline", kernels_baseline, true});
-    return sets;
+        {"baseline", kernels_baseline, true},
+    };
+}
+
+std::vector<std::string> usable_instruction_sets() {
+    std::vector<std::string> names;
+    for (const InstructionSet& set : instruction_sets())
+        if (set.kernels && set.supported) names.push_back(set.name);
+    return names;
 }
 
 std::string current_name;
 void use_instruction_set(const std::string& name) {
     for (const InstructionSet& set : instruction_sets()) {
-        if (!set.supported || (!name.empty() && name != set.name)) continue;
+        if (!set.kernels || !set.supported || (!name.empty() && name != set.name)) continue;
         current = set.kernels();
         current_name = set.name;
         return;
     }
-    throw std::invalid_argument("this processor has no instruction set " + name);
+    std::string known;
+    for (const std::string& each : usable_instruction_sets()) known += (known.empty() ? "" : ", ") + each;
+    throw std::invalid_argument("instruction set " + name + ", expected one that is built in and runs here: " + known);
 }
 
-std::vector<std::string> supported_instruction_sets() {
+std::vector<std::string> missing_instruction_sets() {
     std::vector<std::string> names;
     for (const InstructionSet& set : instruction_sets())
-        if (set.supported) names.push_back(set.name);
+        if (!set.kernels) names.push_back(set.name);
     return names;
 }
 
 }  // namespace
 
 NB_MODULE(_kernels, m) {
-    use_instruction_set("");
+    if (!usable_instruction_sets().empty()) use_instruction_set("");
 #ifdef _OPENMP
     m.attr("openmp") = true;
 #else
     m.attr("openmp") = false;
 #endif
     m.def("instruction_set", [] { return current_name; });
-    m.def("instruction_sets", supported_instruction_sets);
+    m.def("instruction_sets", usable_instruction_sets);
+    m.def("missing_instruction_sets", missing_instruction_sets);
     m.def("use_instruction_set", use_instruction_set, nb::arg("name"));
     m.def("after_fork_in_child", [] { forked = true; });
 
     m.def("use_exchange", use_exchange, nb::arg("type"));
 
+    bind_chain(m);
     bind_normalize(m);
     bind_aggregate(m);
     bind_gather(m);

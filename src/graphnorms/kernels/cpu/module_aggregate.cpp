@@ -46,12 +46,10 @@ void check_positions(const Edges& p, int64_t edges) {
     if (p.order) check_ids("order", p.order, edges, edges);
 }
 
-bool forward(nb::handle x_, nb::handle ptr, nb::handle index_, nb::handle order, nb::handle node_scale,
-             nb::handle edge_weight, nb::handle edge_features, double self_weight, int threads, nb::handle y_) {
-    const View x(x_), index(index_), y(y_);
+bool sum(const View& x, const View& ptr, const View& index, const View& order, const View& node_scale,
+         const View& edge_weight, const View& edge_features, double self_weight, int threads, const View& y) {
     Aggregate p;
-    if (!fill(p, x, View(ptr), index, View(order), View(node_scale), View(edge_weight), View(edge_features),
-              self_weight, threads) ||
+    if (!fill(p, x, ptr, index, order, node_scale, edge_weight, edge_features, self_weight, threads) ||
         !y.is_like(x) || !y.contiguous())
         return false;
     p.x = x.data();
@@ -61,6 +59,12 @@ bool forward(nb::handle x_, nb::handle ptr, nb::handle index_, nb::handle order,
     check_positions(p, index.size(0));
     current.aggregation.forward[x.dtype()](p);
     return true;
+}
+
+bool forward(nb::handle x, nb::handle ptr, nb::handle index, nb::handle order, nb::handle node_scale,
+             nb::handle edge_weight, nb::handle edge_features, double self_weight, int threads, nb::handle y) {
+    return sum(View(x), View(ptr), View(index), View(order), View(node_scale), View(edge_weight),
+               View(edge_features), self_weight, threads, View(y));
 }
 
 bool backward(nb::handle grad_y_, nb::handle x_, nb::handle ptr, nb::handle index_, nb::handle order,
@@ -94,6 +98,12 @@ bool backward(nb::handle grad_y_, nb::handle x_, nb::handle ptr, nb::handle inde
 }
 
 }  // namespace
+
+bool sum_neighbours(const View& x, const View& ptr, const View& index, const View& node_scale, double self_weight,
+                    int threads, const View& y) {
+    const View none{nb::none()};
+    return sum(x, ptr, index, none, node_scale, none, none, self_weight, threads, y);
+}
 
 void bind_aggregate(nb::module_& m) {
     m.def("aggregate", forward, nb::arg("x"), nb::arg("ptr"), nb::arg("index"), nb::arg("order").none(),

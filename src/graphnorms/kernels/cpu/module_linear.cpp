@@ -24,10 +24,11 @@ bool fill(Linear& p, const View& x, const View& weight, int threads) {
     return true;
 }
 
-bool forward(nb::handle x_, nb::handle weight, nb::handle bias_, int threads, nb::handle y_) {
-    const View x(x_), bias(bias_), y(y_);
+}  // namespace
+
+bool linear_forward(const View& x, const View& weight, const View& bias, int threads, const View& y) {
     LinearForward p;
-    if (!fill(p, x, View(weight), threads) || (!bias.none() && !bias.is_vector(kFloat, p.out)) ||
+    if (!fill(p, x, weight, threads) || (!bias.none() && !bias.is_vector(kFloat, p.out)) ||
         !y.is_matrix(kFloat, p.rows, p.out))
         return false;
     p.bias = bias.as<const float>();
@@ -37,11 +38,10 @@ bool forward(nb::handle x_, nb::handle weight, nb::handle bias_, int threads, nb
     return true;
 }
 
-bool backward(nb::handle grad_y_, nb::handle x_, nb::handle weight, int threads, nb::handle grad_x_,
-              nb::handle grad_weight_, nb::handle grad_bias_) {
-    const View grad_y(grad_y_), x(x_), grad_x(grad_x_), grad_weight(grad_weight_), grad_bias(grad_bias_);
+bool linear_backward(const View& grad_y, const View& x, const View& weight, int threads, const View& grad_x,
+                     const View& grad_weight, const View& grad_bias) {
     LinearBackward p;
-    if (!fill(p, x, View(weight), threads) || !is_features(grad_y) || grad_y.size(0) != p.rows ||
+    if (!fill(p, x, weight, threads) || !is_features(grad_y) || grad_y.size(0) != p.rows ||
         grad_y.size(1) != p.out || (!grad_x.none() && !grad_x.is_matrix(kFloat, p.rows, p.in)) ||
         (!grad_weight.none() && !grad_weight.is_matrix(kFloat, p.out, p.in)) ||
         (!grad_bias.none() && !grad_bias.is_vector(kFloat, p.out)))
@@ -54,6 +54,18 @@ bool backward(nb::handle grad_y_, nb::handle x_, nb::handle weight, int threads,
     nb::gil_scoped_release others_run;
     current.linear.backward(p);
     return true;
+}
+
+namespace {
+
+bool forward(nb::handle x, nb::handle weight, nb::handle bias, int threads, nb::handle y) {
+    return linear_forward(View(x), View(weight), View(bias), threads, View(y));
+}
+
+bool backward(nb::handle grad_y, nb::handle x, nb::handle weight, int threads, nb::handle grad_x,
+              nb::handle grad_weight, nb::handle grad_bias) {
+    return linear_backward(View(grad_y), View(x), View(weight), threads, View(grad_x), View(grad_weight),
+                           View(grad_bias));
 }
 
 }  // namespace

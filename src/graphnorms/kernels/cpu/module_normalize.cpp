@@ -15,15 +15,6 @@ namespace graphnorms {
 
 namespace {
 
-// One of a tuple's items, which outlive the call.
-nb::handle item(const nb::tuple& of, size_t i) { return PyTuple_GET_ITEM(of.ptr(), Py_ssize_t(i)); }
-
-// α, γ and β, or their gradients, or the cotangents of these.
-struct Parameters {
-    explicit Parameters(const nb::tuple& of) : mean_scale(item(of, 0)), weight(item(of, 1)), bias(item(of, 2)) {}
-    View mean_scale, weight, bias;
-};
-
 int64_t cells(const Norm& n, int over, int64_t of_columns) {
     return (over == kChannels ? n.rows : over == kNone ? 0 : n.segments) *
            (over == kNodes ? n.channels : of_columns);
@@ -158,8 +149,6 @@ void check_contents(const Norm& n) {
         throw nb::value_error("layout has a cell that is not a range of columns, or cells in another order; sort them");
 }
 
-using Answer = std::optional<bool>;
-
 template <class Call> Answer answer(Call& call, void (*kernel)(const Call&)) {
     std::atomic<bool> out_of_range = false;
     call.out_of_range = &out_of_range;
@@ -167,13 +156,19 @@ template <class Call> Answer answer(Call& call, void (*kernel)(const Call&)) {
     return out_of_range ? Answer() : Answer(true);
 }
 
-Answer forward(nb::handle x_, nb::handle residual_, const nb::tuple& parameters, const nb::tuple& call,
-               bool with_moment, int threads, nb::handle y_, nb::handle statistics) {
-    const View x(x_), residual(residual_), y(y_);
+}  // namespace
+
+int64_t statistics_size(const View& x, const Parameters& of, const nb::tuple& call, bool with_moment) {
+    Norm n;
+    if (!fill(n, x, of, Call(call), 1)) return -1;
+    return cells(n, n.center, n.centers) + cells(n, n.scale, n.scales) * (with_moment ? 2 : 1);
+}
+
+Answer normalize_forward(const View& x, const View& residual, const Parameters& of, const nb::tuple& call,
+                         bool with_moment, int threads, const View& y, const View& statistics) {
     NormForward p;
-    if (!fill(p, x, Parameters(parameters), Call(call), threads) ||
-        !fill_statistics(p, x, View(statistics), with_moment) || !y.is_like(x) || !y.contiguous() ||
-        (!residual.none() && !residual.is_like(x)))
+    if (!fill(p, x, of, Call(call), threads) || !fill_statistics(p, x, statistics, with_moment) || !y.is_like(x) ||
+        !y.contiguous() || (!residual.none() && !residual.is_like(x)))
         return false;
     p.x = x.data();
     p.x_stride = x.stride(0);
@@ -183,6 +178,14 @@ Answer forward(nb::handle x_, nb::handle residual_, const nb::tuple& parameters,
     nb::gil_scoped_release others_run;
     check_contents(p);
     return answer(p, current.forward[x.dtype()]);
+}
+
+namespace {
+
+Answer forward(nb::handle x, nb::handle residual, const nb::tuple& parameters, const nb::tuple& call,
+               bool with_moment, int threads, nb::handle y, nb::handle statistics) {
+    return normalize_forward(View(x), View(residual), Parameters(parameters), call, with_moment, threads, View(y),
+                             View(statistics));
 }
 
 // Whether tensors, `None` among them, are shaped as the parameters and in the accumulation dtype.
@@ -215,17 +218,41 @@ bool fill_backward(NormBackward& p, const View& x, const View& grad_y, const Vie
     return true;
 }
 
-Answer backward(nb::handle grad_y, nb::handle x_, const nb::tuple& parameters_, nb::handle statistics,
-                const nb::tuple& call, int threads, nb::handle grad_x, const nb::tuple& grads) {
-    const View x(x_);
-    const Parameters parameters(parameters_);
+}  // namespace
+
+Answer normalize_backward(const View& grad_y, const View& x, const Parameters& of, const View& statistics,
+                          const nb::tuple& call, int threads, const View& grad_x, const Parameters& grads) {
     NormBackward p;
-    if (!fill(p, x, parameters, Call(call), threads) || !fill_statistics(p, x, View(statistics), false) ||
-        !fill_backward(p, x, View(grad_y), View(grad_x), parameters, Parameters(grads)))
+    if (!fill(p, x, of, Call(call), threads) || !fill_statistics(p, x, statistics, false) ||
+        !fill_backward(p, x, grad_y, grad_x, of, grads))
         return false;
     nb::gil_scoped_release others_run;
     check_contents(p);
     return answer(p, current.backward[x.dtype()]);
+}
+
+// Of x the first row is read, which the statistics are relative to.
+bool update_running(const View& x, const View& statistics, const View& mean, const View& var, const View& batches,
+                    int64_t rows, double momentum) {
+    if (x.dtype() < 0 || x.dtype() >= kDtypes || !x.has_whole_rows() || x.size(0) < 1 || rows < 2) return false;
+    const int numbers = accumulation(x.dtype());
+    const int64_t channels = x.size(1), bytes = numbers == kDouble ? 8 : 4;
+    if (!statistics.is_vector(numbers, 3 * channels) || !mean.is_vector(numbers, channels) ||
+        !var.is_vector(numbers, channels) || batches.dtype() != kInt64 || batches.dims() != 0)
+        return false;
+    ++*batches.as<int64_t>();
+    const char* shift = static_cast<const char*>(statistics.data());
+    current.update_running[x.dtype()]({channels, rows, momentum, x.data(), shift, shift + 2 * channels * bytes,
+                                       mean.data(), var.data()});
+    return true;
+}
+
+namespace {
+
+Answer backward(nb::handle grad_y, nb::handle x, const nb::tuple& parameters, nb::handle statistics,
+                const nb::tuple& call, int threads, nb::handle grad_x, const nb::tuple& grads) {
+    return normalize_backward(View(grad_y), View(x), Parameters(parameters), View(statistics), call, threads,
+                              View(grad_x), Parameters(grads));
 }
 
 Answer double_backward(nb::handle of_grad_x_, const nb::tuple& of_grads_, nb::handle grad_y, nb::handle x_,
@@ -250,21 +277,9 @@ Answer double_backward(nb::handle of_grad_x_, const nb::tuple& of_grads_, nb::ha
     return answer(p, current.double_backward[x.dtype()]);
 }
 
-// Of x the first row is read, which the statistics are relative to.
-bool update_running(nb::handle x_, nb::handle statistics_, nb::handle mean_, nb::handle var_, nb::handle batches_,
-                    int64_t rows, double momentum) {
-    const View x(x_), statistics(statistics_), mean(mean_), var(var_), batches(batches_);
-    if (x.dtype() < 0 || x.dtype() >= kDtypes || !x.has_whole_rows() || x.size(0) < 1 || rows < 2) return false;
-    const int numbers = accumulation(x.dtype());
-    const int64_t channels = x.size(1), bytes = numbers == kDouble ? 8 : 4;
-    if (!statistics.is_vector(numbers, 3 * channels) || !mean.is_vector(numbers, channels) ||
-        !var.is_vector(numbers, channels) || batches.dtype() != kInt64 || batches.dims() != 0)
-        return false;
-    ++*batches.as<int64_t>();
-    const char* shift = static_cast<const char*>(statistics.data());
-    current.update_running[x.dtype()]({channels, rows, momentum, x.data(), shift, shift + 2 * channels * bytes,
-                                       mean.data(), var.data()});
-    return true;
+bool update(nb::handle x, nb::handle statistics, nb::handle mean, nb::handle var, nb::handle batches, int64_t rows,
+            double momentum) {
+    return update_running(View(x), View(statistics), View(mean), View(var), View(batches), rows, momentum);
 }
 
 }  // namespace
@@ -279,7 +294,7 @@ void bind_normalize(nb::module_& m) {
     m.def("normalize_double_backward", double_backward, nb::arg("of_grad_x"), nb::arg("of_grads"),
           nb::arg("grad_y"), nb::arg("x"), nb::arg("parameters"), nb::arg("statistics"), nb::arg("call"),
           nb::arg("threads"), nb::arg("grad_grad_y"), nb::arg("grad_x"), nb::arg("grads"));
-    m.def("update_running", update_running, nb::arg("x"), nb::arg("statistics"), nb::arg("mean"),
+    m.def("update_running", update, nb::arg("x"), nb::arg("statistics"), nb::arg("mean"),
           nb::arg("var"), nb::arg("batches"), nb::arg("rows"), nb::arg("momentum"));
 }
 

@@ -46,6 +46,23 @@ View::View(nb::handle object) : none_(object.is_none()) {
     if (tensor_.device.type == kCpu && has_memory(object)) dtype_ = dtype_of(tensor_);
 }
 
+View::View(float* data, int64_t rows, int64_t columns)
+    : none_(!data), dtype_(data ? kFloat : -1), shape_{rows, columns}, strides_{columns, 1} {
+    tensor_ = {data, {kCpu, 0}, 2, {kFloating, 32, 1}, shape_, strides_, 0};
+}
+
+View::View(float* data, int64_t length) : View(data, length, 1) { tensor_.dims = 1; }
+
+View::View(const View& other) : none_(other.none_), dtype_(other.dtype_), tensor_(other.tensor_) {
+    if (other.tensor_.shape != other.shape_) return;
+    for (int d = 0; d < 2; ++d) {
+        shape_[d] = other.shape_[d];
+        strides_[d] = other.strides_[d];
+    }
+    tensor_.shape = shape_;
+    tensor_.strides = strides_;
+}
+
 // Where the storage was freed, as FSDP does with parameters, a tensor begins at its offset in nothing,
 // a low address. No heap of a 64-bit Linux is that low; where one is, the storage is asked, which
 // costs about as much as this description.

@@ -51,6 +51,11 @@ void use_exchange(nb::handle type);
 class View {
    public:
     explicit View(nb::handle object);
+    // A contiguous matrix, or vector, of float32 at an address; at none it is `None`.
+    View(float* data, int64_t rows, int64_t columns);
+    View(float* data, int64_t length);
+    View(const View& other);
+    View& operator=(const View&) = delete;
 
     bool none() const { return none_; }
     // As kDtypes counts them, or -1.
@@ -79,6 +84,7 @@ class View {
     bool none_;
     int dtype_ = -1;  // nothing that was not read has a dtype
     DlTensor tensor_{};
+    int64_t shape_[2], strides_[2];  // of plain memory
 };
 
 // Beside the dtypes of the kernels.

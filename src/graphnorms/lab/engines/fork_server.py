@@ -38,7 +38,6 @@ _PRELOADED: Final = (
     "graphnorms.training.trial",
     "graphnorms.training.interventions",
     "graphnorms.probes",
-    "sklearn.model_selection",  # deals items to folds
     "torch._dynamo",  # the first step of an optimizer imports it
 )
 _GPUS: Final = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
