@@ -26,10 +26,10 @@ import torch
 from graphnorms.data.synthetic import PLANTED, planted
 from graphnorms.files import replacing
 from graphnorms.lab import resampling
+from graphnorms.lab.agenda import Agenda
 from graphnorms.lab.compare import prepare
 from graphnorms.lab.comparison import Comparison
 from graphnorms.lab.options import Options
-from graphnorms.lab.schedule import Agenda
 from graphnorms.training.record import Record
 from graphnorms.training.trial import run_trial
 from graphnorms.training.trial_config import TrialConfig

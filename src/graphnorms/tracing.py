@@ -52,6 +52,8 @@ is_zero: Final = _private("Tensor._is_zerotensor", lambda tensor: False)
 
 _will_execute: Final = _private("_C._will_engine_execute_node", lambda node: True)
 
+_jit_traces: Final = _private("_C._is_tracing", lambda: False)
+
 _transforms_active: Final = _private("_C._are_functorch_transforms_active", lambda: True)
 _is_wrapped: Final = _private(
     "_C._functorch.is_functorch_wrapped_tensor", lambda x: _transforms_active()
@@ -67,8 +69,12 @@ def is_plain(x: Tensor) -> bool:
     This is not the case if a tracer, a dispatch mode, a tensor subclass, a transform of
     `torch.func`, forward mode or the vmap of `is_grads_batched` must see the operator or plain
     torch operations. The memory of a tensor wrapped by a transform cannot be read, not even later.
+
+    Raises:
+        RuntimeError: `torch.jit.trace` is recording, which sees no kernel and would keep, as a
+            constant, what is in the memory of the result.
     """
-    return (
+    plain = (
         type(x) in (Tensor, torch.nn.Parameter)
         and not torch.compiler.is_compiling()
         and not dispatch_modes()
@@ -77,6 +83,12 @@ def is_plain(x: Tensor) -> bool:
         and not _is_legacy_batched(x)
         and not _is_wrapped(x)
     )
+    if plain and _jit_traces():
+        raise RuntimeError(
+            "torch.jit.trace cannot record a kernel of graphnorms; use torch.export or "
+            "torch.compile"
+        )
+    return plain
 
 
 def will_run(node: object) -> bool:

@@ -13,6 +13,7 @@ from torch import nn
 
 from graphnorms.data import load_dataset
 from graphnorms.errors import GraphnormsError, RunExistsError
+from graphnorms.lab.agenda import Agenda
 from graphnorms.lab.compare import compare
 from graphnorms.lab.comparison import open_comparison
 from graphnorms.lab.duration import estimate
@@ -20,7 +21,6 @@ from graphnorms.lab.engines import make_engine
 from graphnorms.lab.options import Options
 from graphnorms.lab.predict import predict
 from graphnorms.lab.prepare import prepare
-from graphnorms.lab.schedule import Agenda
 from graphnorms.training import TrialConfig, load_model, run_trial
 
 SOURCE = """

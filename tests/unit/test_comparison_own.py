@@ -15,13 +15,13 @@ from torch import nn
 from graphnorms import cli, training
 from graphnorms.data import SplitConfig, load_dataset, split_items
 from graphnorms.errors import GraphnormsError, RunExistsError
+from graphnorms.lab.agenda import Agenda
 from graphnorms.lab.compare import compare
 from graphnorms.lab.comparison import open_comparison
 from graphnorms.lab.duration import estimate
 from graphnorms.lab.engines import make_engine
 from graphnorms.lab.options import Options
 from graphnorms.lab.prepare import prepare
-from graphnorms.lab.schedule import Agenda
 from graphnorms.training import load_model, score
 
 SOURCE = '''

@@ -5,6 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+import torch
+
+import graphnorms as gn
+
 # `graphnorms.tracing` as it is where no private name is found.
 CODE = """
 import sys, types
@@ -49,3 +54,9 @@ def test_without_private_names_of_torch_results_are_the_same() -> None:
         [sys.executable, "-c", CODE], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_torch_jit_trace_is_refused() -> None:
+    """It would keep what happens to be in the memory of a result that a kernel has written."""
+    with torch.no_grad(), pytest.raises(RuntimeError, match=r"use torch\.export or torch\.compile"):
+        torch.jit.trace(gn.GraphNorm(3), (torch.randn(4, 3),), check_trace=False)

@@ -83,13 +83,13 @@ def compare(
 
 def _show_plan(dataset: str | None, options: Options, *, as_json: bool) -> None:
     """Print what a comparison would do; nothing is written."""
+    from graphnorms.lab.agenda import Agenda
     from graphnorms.lab.duration import estimate
     from graphnorms.lab.fit import fit
     from graphnorms.lab.phrases import duration, several
     from graphnorms.lab.plan_sentences import kept_lines, plan_lines, shorter_line
     from graphnorms.lab.prepare import prepare
     from graphnorms.lab.run import standing
-    from graphnorms.lab.schedule import Agenda
 
     plan, config = prepare(dataset, options)
     there = standing(plan.folder, config)

@@ -29,14 +29,6 @@ MOST_RESIDENT: Final = 1 << 28
 _PIECE: Final = 1 << 24
 """Bytes that are read, converted or written at a time."""
 
-_OF_EDGES: Final = {
-    "edge_index",
-    "transpose_index",
-    "transpose_order",
-    "edge_features",
-    "shifts",
-}  # the others have a row for each node, or one more
-
 _AROUND: Final = 1 << 16
 """Bytes around one that is read that are mapped with it, where the system does not say how many."""
 
@@ -118,6 +110,8 @@ class ArrayFolder:
         folder: The folder.
         stored: The dtype and the shape of each array that is to be there, by name.
         loaded: The names of those that are read whole instead.
+        by_edge: The names of those with a row for each edge; the other mapped ones have one for
+            each node, or one more.
 
     Attributes:
         tensors: The tensors, by name.
@@ -127,10 +121,15 @@ class ArrayFolder:
     """
 
     def __init__(
-        self, folder: Path, stored: Mapping[str, Mapping[str, Any]], loaded: Sequence[str] = ()
+        self,
+        folder: Path,
+        stored: Mapping[str, Mapping[str, Any]],
+        loaded: Sequence[str],
+        by_edge: Sequence[str],
     ) -> None:
         # A process that opens it again may have another working directory.
-        self.folder, self.stored, self.loaded = folder.absolute(), stored, tuple(loaded)
+        self.folder, self.stored = folder.absolute(), stored
+        self.loaded, self.by_edge = tuple(loaded), tuple(by_edge)
         self.tensors: dict[str, Tensor] = {}
         self._maps: dict[str, _Map] = {}
         self._used = 0  # bytes that may be resident
@@ -177,15 +176,15 @@ class ArrayFolder:
         faults = _disk_faults()
         self._cold = _STAYS_COLD if faults > self._faults else max(0, self._cold - 1)
         self._faults = faults
-        runs = {of_edges: _ascending(edges if of_edges else nodes) for of_edges in (False, True)}
+        of_edges, of_nodes = _ascending(edges), _ascending(nodes)
         for name, each in self._maps.items():
-            begin, end = runs[name in _OF_EDGES]
+            begin, end = of_edges if name in self.by_edge else of_nodes
             self._used += int((end - begin).sum()) * each.row + len(begin) * _AROUND
             if self._cold and hasattr(mmap, "MADV_WILLNEED"):
                 each.ask(begin, end)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ArrayFolder, (self.folder, self.stored, self.loaded)
+        return ArrayFolder, (self.folder, self.stored, self.loaded, self.by_edge)
 
 
 def _disk_faults() -> int:

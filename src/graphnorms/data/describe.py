@@ -29,6 +29,24 @@ def describe(graphs: GraphSet) -> str:
     return "\n".join([*lines, f"note: {'; '.join(notes)}"] if notes else lines)
 
 
+def summary(graphs: GraphSet) -> str:
+    """Describe a set in one line."""
+    edges = "symmetric" if graphs.symmetric else "directed"
+    parts = [f"{graphs.num_features} features ({graphs.features})"]
+    if graphs.num_edge_features:
+        parts.append(f"{graphs.num_edge_features} edge features")
+    usual = graphs.task.kind == "classification" and graphs.task.level == "graph"
+    parts.append(f"{graphs.num_classes} classes" if usual else str(graphs.task))
+    if graphs.split is not None:
+        parts.append(f"{graphs.split_name} split")
+    if graphs.device.type != "cpu":
+        parts.append(str(graphs.device))
+    return (
+        f"{graphs.name!r}: {count(len(graphs), 'graph')}, {graphs.num_nodes} nodes, "
+        f"{graphs.num_edges} edges ({edges}), {', '.join(parts)}"
+    )
+
+
 def _targets(graphs: GraphSet) -> str:
     task, y = graphs.task, graphs.y
     if task.kind == "classification":

@@ -15,14 +15,13 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.data.array_files import ArrayFolder, with_mapped, without_mapped
 from graphnorms.data.atoms import Atoms
 from graphnorms.data.batch import GatherTable, GraphBatch, dense, form_batch, gather_edges
-from graphnorms.data.describe import describe
+from graphnorms.data.describe import describe, summary
 from graphnorms.data.feature_columns import Columns
 from graphnorms.data.fingerprint import fingerprint_of
 from graphnorms.data.graphset_checks import check_graph_set
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.tasks import Task, targets_on
-from graphnorms.data.text_format import count
-from graphnorms.data.twins import Twins, find_twins
+from graphnorms.data.twins import Twins, find_twins, have_same_inputs
 
 _EDGES: Final = ("ptr", "edge_ptr", "edge_index", "transpose_ptr", "transpose_index")
 _OF_EDGES: Final = ("edge_bounds", "gather_table", "transpose_order")
@@ -224,20 +223,7 @@ class GraphSet:
     @cached_property
     def same_inputs(self) -> bool:
         """Whether all graphs are equal except for their targets, so that nothing can be learned."""
-        if len(self) < 2 or self.task.level == "node" or self.atoms is not None:
-            return False
-        if not (
-            _repeats(self.ptr.diff(), len(self)) and _repeats(self.edge_bounds.diff(), len(self))
-        ):
-            return False
-        x, edges = self.kept_x, self.kept_edge_features
-        parts = [
-            self.edge_ptr.diff(),
-            self.edge_index,
-            x.columns if isinstance(x, OneHot) else x,
-            edges.columns if isinstance(edges, OneHot) else edges,
-        ]
-        return all(part is None or _repeats(part, len(self)) for part in parts)
+        return have_same_inputs(self)
 
     @cached_property
     def twins(self) -> Twins:
@@ -255,20 +241,7 @@ class GraphSet:
         return fingerprint_of(self)
 
     def __repr__(self) -> str:
-        edges = "symmetric" if self.symmetric else "directed"
-        parts = [f"{self.num_features} features ({self.features})"]
-        if self.num_edge_features:
-            parts.append(f"{self.num_edge_features} edge features")
-        usual = self.task.kind == "classification" and self.task.level == "graph"
-        parts.append(f"{self.num_classes} classes" if usual else str(self.task))
-        if self.split is not None:
-            parts.append(f"{self.split_name} split")
-        if self.device.type != "cpu":
-            parts.append(str(self.device))
-        return (
-            f"GraphSet({self.name!r}: {count(len(self), 'graph')}, {self.num_nodes} nodes, "
-            f"{self.num_edges} edges ({edges}), {', '.join(parts)})"
-        )
+        return f"GraphSet({summary(self)})"
 
     def to(self, device: torch.device | str) -> GraphSet:
         """Return the set on `device`; itself if it is already there.
@@ -496,11 +469,3 @@ class GraphSet:
             "atoms": self.atoms,
             "files": self.files,
         }
-
-
-def _repeats(rows: Tensor, times: int) -> bool:
-    """Whether the rows consist of equal repetitions."""
-    if len(rows) % times:
-        return False
-    parts = rows.view(times, -1)
-    return bool((parts == parts[:1]).all())

@@ -32,14 +32,12 @@ FORMAT: Final = 1
 _OF_GRAPHS: Final = ("ptr", "edge_bounds", "y", "split", "source_rows")
 """Arrays that are read whole: numbers for each graph, or the targets."""
 
+_BY_EDGE: Final = ("edge_index", "edge_features", "transpose_index", "transpose_order", "shifts")
+"""Arrays with a row for each edge."""
+
 _OF_ATOMS: Final = ("z", "pos", "forces", "shifts")
 
-_ARRAYS: Final = {
-    *_OF_GRAPHS,
-    *_OF_ATOMS,
-    *("x", "edge_ptr", "edge_index", "transpose_ptr", "transpose_index"),
-    *("edge_features", "transpose_order"),
-}
+_ARRAYS: Final = {*_OF_GRAPHS, *_BY_EDGE, *_OF_ATOMS, "x", "edge_ptr", "transpose_ptr"}
 
 
 def is_packed_folder(path: Path) -> bool:
@@ -72,8 +70,8 @@ def open_folder(
     index = _read_index(folder)
     about = About.read(index)
     stored: Mapping[str, Mapping[str, Any]] = index["arrays"]
-    files = ArrayFolder(folder, stored, _OF_GRAPHS if mapped else tuple(stored))
     try:
+        files = ArrayFolder(folder, stored, _OF_GRAPHS if mapped else tuple(stored), _BY_EDGE)
         graphs = _assembled(files.tensors, about, files if mapped else None)
         # A single graph is read whole; of several, a minibatch checks the edges that it gathers.
         check_graph_set(graphs, contents=not mapped or len(graphs) == 1)
@@ -81,9 +79,12 @@ def open_folder(
         check_offsets("edge_bounds", bounds, len(graphs), "graphs", graphs.num_edges, "edges")
         if about.columns is not None and about.columns.width != graphs.num_features:
             raise ValueError(f"x has {graphs.num_features} columns, expected {about.columns.width}")
-    except (KeyError, ValueError) as error:
-        missing = f"no array {error}" if isinstance(error, KeyError) else str(error)
-        raise DatasetError(f"{folder}: {missing}; pack the set again") from None
+    except DatasetError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        faults = {KeyError: f"no array {error}", TypeError: f"{INDEX} is damaged: {error}"}
+        fault = faults.get(type(error), str(error))
+        raise DatasetError(f"{folder}: {fault}; pack the set again") from None
     if verify and (found := fingerprint_of(graphs)) != index["fingerprint"]:
         raise DatasetError(
             f"{folder}: the arrays have the fingerprint {found}, expected {index['fingerprint']}: "
@@ -225,7 +226,7 @@ class FolderWriter:
             name: {"dtype": file.dtype.str, "shape": [file.rows, *file.shape]}
             for name, file in self._files.items()
         }
-        files = ArrayFolder(self.temporary, stored, _OF_GRAPHS)
+        files = ArrayFolder(self.temporary, stored, _OF_GRAPHS, _BY_EDGE)
         graphs = _assembled(files.tensors, about, files)
         sizes = {"graphs": len(graphs), "nodes": graphs.num_nodes, "edges": graphs.num_edges}
         index = {
@@ -240,6 +241,7 @@ class FolderWriter:
             text.flush()
             os.fsync(text.fileno())
         sync_folder(self.temporary)
+        refuse_existing(self.path)  # another process may have written it since
         os.rename(self.temporary, self.path)
         sync_folder(self.path.parent)
 
@@ -290,7 +292,7 @@ def _assembled(tensors: Mapping[str, Tensor], about: About, files: ArrayFolder |
     """Make the set of its arrays, without a check of any."""
     atoms = None
     if about.cutoff is not None:
-        parts = {name: tensors[name] for name in _OF_ATOMS if name in tensors}
+        parts = {name: tensors[name] for name in _OF_ATOMS if name != "shifts" or name in tensors}
         atoms = Atoms(**parts, cutoff=about.cutoff)
     edge_features = tensors.get("edge_features")
     return GraphSet(

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from torch import Tensor
 
 from graphnorms.data.colour_refinement import (
     OUT,
@@ -32,6 +33,7 @@ from graphnorms.data.colour_refinement import (
     runs,
 )
 from graphnorms.data.integer_arrays import Integers, run_starts
+from graphnorms.data.onehot import OneHot
 
 if TYPE_CHECKING:
     from graphnorms.data.graphset import GraphSet
@@ -64,6 +66,31 @@ def find_twins(graphs: GraphSet, *, structure_only: bool = False) -> Twins:
         structure_only: Ignore the features of nodes and edges.
     """
     return _Search(Packed.of(graphs, structure_only=structure_only)).twins()
+
+
+def have_same_inputs(graphs: GraphSet) -> bool:
+    """Whether all graphs are equal as they are stored, see `GraphSet.same_inputs`."""
+    number = len(graphs)
+    if number < 2 or graphs.task.level == "node" or graphs.atoms is not None:
+        return False
+    if not (_repeats(graphs.ptr.diff(), number) and _repeats(graphs.edge_bounds.diff(), number)):
+        return False
+    x, edges = graphs.kept_x, graphs.kept_edge_features
+    parts = [
+        graphs.edge_ptr.diff(),
+        graphs.edge_index,
+        x.columns if isinstance(x, OneHot) else x,
+        edges.columns if isinstance(edges, OneHot) else edges,
+    ]
+    return all(part is None or _repeats(part, number) for part in parts)
+
+
+def _repeats(rows: Tensor, times: int) -> bool:
+    """Whether the rows consist of equal repetitions."""
+    if len(rows) % times:
+        return False
+    parts = rows.view(times, -1)
+    return bool((parts == parts[:1]).all())
 
 
 def node_colours(graphs: GraphSet) -> Integers | None:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.dropin.batch_of import batch as known_batch
-from graphnorms.dropin.batch_of import is_vector, look_through, segments_of
+from graphnorms.dropin.batch_of import is_vector, segments_of
+from graphnorms.dropin.batch_search import look_through
 from graphnorms.dropin.call_once import require_fit
 from graphnorms.dropin.call_watch import parameters_of
 from graphnorms.errors import one_line

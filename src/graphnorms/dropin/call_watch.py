@@ -11,17 +11,8 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from graphnorms.dropin.batch_of import (
-    Found,
-    Frame,
-    current,
-    is_like_batch,
-    look_through,
-    may_hold_batch,
-    pop,
-    prepare,
-    push,
-)
+from graphnorms.dropin.batch_of import Frame, current, pop, prepare, push
+from graphnorms.dropin.batch_search import Found, is_like_batch, look_through, may_hold_batch
 
 Detach = Callable[[], None]
 """Removes a hook or wrapper."""

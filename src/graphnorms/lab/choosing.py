@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import one_line
+from graphnorms.lab.agenda import Agenda
 from graphnorms.lab.choice_rules import Choice, choices, chosen, considered
 from graphnorms.lab.duration import Expectation, estimate
 from graphnorms.lab.options import Options
 from graphnorms.lab.phrases import duration, listing
 from graphnorms.lab.prepare import prepare
 from graphnorms.lab.repeat import command_with
-from graphnorms.lab.schedule import Agenda
 from graphnorms.lab.sources import Dataset
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.user_code import no_exit

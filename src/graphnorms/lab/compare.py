@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.interrupts import how_ended, terminable
+from graphnorms.lab.agenda import Agenda
 from graphnorms.lab.comparison import Comparison
 from graphnorms.lab.comparison_errors import ComparisonInterrupted, ReportError
 from graphnorms.lab.judgement import keep_judgement
@@ -25,7 +26,6 @@ from graphnorms.lab.reason_trials import run_reason_trials
 from graphnorms.lab.repeat import RUN_FILE, write_run_file
 from graphnorms.lab.run import Run
 from graphnorms.lab.run_list import tests_among
-from graphnorms.lab.schedule import Agenda
 from graphnorms.lab.sources import Dataset
 from graphnorms.lab.trial_data import SameScores
 

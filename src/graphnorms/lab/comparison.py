@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import require_suffix
+from graphnorms.lab.agenda import Agenda
 from graphnorms.lab.repeat import command_of
 from graphnorms.lab.run import CONFIG, REPORT, read_config
 from graphnorms.lab.run_list import open_run, settings_of, tests_among
-from graphnorms.lab.schedule import Agenda, CodeVersions, Schedule
+from graphnorms.lab.schedule import CodeVersions, Schedule
 from graphnorms.lab.settings import Settings
 from graphnorms.lab.sources import load_again
 from graphnorms.lab.trivial import Trivial

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from graphnorms.lab.agenda import Agenda
 from graphnorms.lab.engines.attempt import reason_of
-from graphnorms.lab.schedule import Agenda
 from graphnorms.training.trial_config import treatment_of
 
 if TYPE_CHECKING:

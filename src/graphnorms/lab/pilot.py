@@ -15,9 +15,9 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from graphnorms.lab.agenda import Agenda
 from graphnorms.lab.engines.attempt import TIMED_OUT
 from graphnorms.lab.phrases import duration
-from graphnorms.lab.schedule import Agenda
 from graphnorms.training.trial_config import treatment_of
 
 if TYPE_CHECKING:

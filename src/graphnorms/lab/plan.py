@@ -210,7 +210,7 @@ def _norms(plan: Plan) -> list[str | OwnNorm]:
 
 
 def _require_targets(graphs: GraphSet) -> None:
-    """Refuse targets that are all equal: a model has nothing to learn.
+    """Refuse targets that are all equal, or all missing: a model has nothing to learn.
 
     Raises:
         ValueError: They are.
@@ -220,6 +220,8 @@ def _require_targets(graphs: GraphSet) -> None:
     found = [
         column[there].unique() for column, there in zip(y.view(len(y), -1).T, known.T, strict=True)
     ]
+    if not any(len(values) for values in found):
+        raise ValueError(f"every target of {graphs.name} is missing, so there is nothing to learn")
     if all(len(values) < 2 for values in found):
         (value, *_) = (values[0] for values in found if len(values))
         names = graphs.task.targets

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from graphnorms.lab.agenda import Agenda
 from graphnorms.lab.phrases import duration
-from graphnorms.lab.schedule import Agenda
 from graphnorms.training.trial_config import treatment_of
 
 if TYPE_CHECKING:

@@ -89,6 +89,8 @@ class Norm(RunningStatistics):
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
+        if "is_one_call" not in vars(cls):  # it may compute something else
+            cls.is_one_call = Norm.is_one_call  # type: ignore[method-assign]
         cls.__signature__ = signature_of(cls)  # type: ignore[attr-defined]
 
     def __init__(
@@ -132,6 +134,14 @@ class Norm(RunningStatistics):
     def per_graph(self) -> bool:
         """Whether the result depends on which graph a row belongs to."""
         return self.point is not None and self.point.segment == "graph"
+
+    @property
+    def is_one_call(self) -> bool:
+        """Whether all that a call does to `x` is what `as_call` returns.
+
+        Not inherited: each layer says it for itself.
+        """
+        return False
 
     def forward(
         self,

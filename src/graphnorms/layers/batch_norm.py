@@ -88,6 +88,13 @@ class BatchNorm(Norm):
             in_channels, eps, momentum, affine, track_running_stats, bias=bias, **place(options)
         )
 
+    @property
+    def is_one_call(self) -> bool:
+        """See `Norm`; by the statistics of the batch, which no hook on `module` sees."""
+        own: Any = self._modules["module"]
+        plain = is_untouched(own, InnerBatchNorm)
+        return plain and bool(own.training) and not self.allow_single_element
+
     def reset_running_stats(self) -> None:
         """Set the running mean to 0, the running variance to 1 and the counter to 0."""
         reset(self.module, "reset_running_stats")

@@ -50,6 +50,8 @@ class GroupNorm(Norm):
     checkpoints load unchanged.
     """
 
+    is_one_call = True
+
     @classmethod
     def point_with(cls, arguments: Mapping[str, Any]) -> Point:
         """See `Norm`; depends on `mode` and `num_groups`."""

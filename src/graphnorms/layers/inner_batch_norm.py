@@ -66,16 +66,17 @@ class InnerBatchNorm(RunningStatistics, nn.BatchNorm1d):
 
 def is_untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether skipping the call of a module has no effect: no hooks, no other class."""
-    return (
-        type(module) is kind
-        and not (
-            module._forward_hooks
-            or module._forward_pre_hooks
-            or module._backward_hooks
-            or module._backward_pre_hooks
-            or _has_any_global_hook()
-        )
-        and "forward" not in module.__dict__
+    return type(module) is kind and is_called_plainly(module) and not _has_any_global_hook()
+
+
+def is_called_plainly(module: nn.Module) -> bool:
+    """Whether a call of a module runs nothing but its `forward`, global hooks aside."""
+    return not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in module.__dict__
     )
 
 

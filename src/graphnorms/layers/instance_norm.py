@@ -95,6 +95,11 @@ class InstanceNorm(Norm):
         """The number of channels, under torch's name."""
         return int(self.in_channels)
 
+    @property
+    def is_one_call(self) -> bool:
+        """See `Norm`; not by running averages."""
+        return self.training or not self.track_running_stats
+
     def reset_running_stats(self) -> None:
         """Set the running mean to 0, the running variance to 1 and the counter to 0."""
         reset_averages(self)

@@ -46,6 +46,8 @@ class LayerNorm(GroupNorm):
     with the same parameter names: its checkpoints load unchanged.
     """
 
+    is_one_call = True
+
     def __init__(
         self,
         in_channels: int,

@@ -79,6 +79,11 @@ class PairNorm(Norm):
         self.scale_individually = scale_individually
         self.simultaneously = simultaneously
 
+    @property
+    def is_one_call(self) -> bool:
+        """See `Norm`; only the paper's form."""
+        return not (self.scale_individually or self.simultaneously)
+
     def equation(self, x: Tensor, segments: Segments, channels: int) -> Equation:
         """Return the point with one group per position.
 
@@ -92,7 +97,7 @@ class PairNorm(Norm):
         return point, None, gain, None, self.eps / channels
 
     def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
-        if not (self.scale_individually or self.simultaneously):
+        if self.is_one_call:
             return super()._compute(x, given, residual, channels)
         segments = self._graphs(x, given)
         return self._transformed(

@@ -52,6 +52,7 @@ class RMSNorm(Norm):
 
     point = Point(None, Over.CHANNELS)
     takes_rows = True
+    is_one_call = True
 
     def __init__(
         self,

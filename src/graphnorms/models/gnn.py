@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.layers.factory import needs_of
+from graphnorms.layers.inner_batch_norm import is_called_plainly
 from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models.attention import Blocks
@@ -29,7 +30,7 @@ from graphnorms.models.norm_slot import (
     NormSlot,
     check_sizes,
 )
-from graphnorms.models.one_node import Part, in_one_node, is_called_plainly
+from graphnorms.models.one_node import Part, in_one_node
 from graphnorms.models.readout import readout
 from graphnorms.segments import Segments
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
@@ -13,16 +13,8 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation.operands import Weights
 from graphnorms.kernels.chain import Chain
 from graphnorms.kernels.cpu import extension
-from graphnorms.layers.batch_norm import BatchNorm
-from graphnorms.layers.graph_norm import GraphNorm
-from graphnorms.layers.group_norm import GroupNorm
-from graphnorms.layers.identity import Identity
-from graphnorms.layers.inner_batch_norm import InnerBatchNorm
-from graphnorms.layers.instance_norm import InstanceNorm
-from graphnorms.layers.layer_norm import LayerNorm
-from graphnorms.layers.mean_subtraction_norm import MeanSubtractionNorm
-from graphnorms.layers.pair_norm import PairNorm
-from graphnorms.layers.rms_norm import RMSNorm
+from graphnorms.layers.base import Norm
+from graphnorms.layers.inner_batch_norm import is_called_plainly
 from graphnorms.models.linear import Linear
 from graphnorms.models.norm_slot import GraphContext, NormSlot
 from graphnorms.tracing import is_plain
@@ -76,6 +68,7 @@ def in_one_node(
 def _fit(x: Tensor, adjacency: Adjacency, residual: Tensor | None, parts: Sequence[Part]) -> bool:
     if (
         x.dim() != 2
+        or x.shape[0] != adjacency.num_nodes
         or x.dtype not in extension.DTYPES
         or torch.is_autocast_enabled("cpu")
         or _has_any_global_hook()
@@ -118,18 +111,6 @@ def _is_like(parameter: Tensor, x: Tensor) -> bool:
     )
 
 
-def is_called_plainly(module: nn.Module) -> bool:
-    """Whether nothing but its `forward` runs when a module is called; global hooks aside."""
-    own = module.__dict__
-    return not (
-        own["_forward_hooks"]
-        or own["_forward_pre_hooks"]
-        or own["_backward_hooks"]
-        or own["_backward_pre_hooks"]
-        or "forward" in own
-    )
-
-
 def _is_one_kernel(slot: NormSlot, width: int, residual: Tensor | None) -> bool:
     """Whether a slot does nothing but one call of the primitive for features of a width."""
     norm: Any = slot._modules["norm"]
@@ -137,8 +118,8 @@ def _is_one_kernel(slot: NormSlot, width: int, residual: Tensor | None) -> bool:
         is_called_plainly(slot)
         and slot.first is None
         and (residual is None or not slot.sum_first)
-        and (norm_fits := _KINDS.get(type(norm))) is not None
-        and norm_fits(norm)
+        and isinstance(norm, Norm)
+        and norm.is_one_call
     ):
         return False
     return bool(
@@ -147,21 +128,3 @@ def _is_one_kernel(slot: NormSlot, width: int, residual: Tensor | None) -> bool:
         and norm.backend == "auto"
         and norm._ranks is None
     )
-
-
-def _batch_norm_fits(norm: Any) -> bool:
-    own = norm._modules["module"]
-    plain = type(own) is InnerBatchNorm and is_called_plainly(own)
-    return plain and own.training and not norm.allow_single_element
-
-
-_KINDS: Final[dict[type[nn.Module], Callable[[Any], bool]]] = {
-    **dict.fromkeys(
-        (Identity, GraphNorm, GroupNorm, LayerNorm, MeanSubtractionNorm, RMSNorm),
-        lambda norm: True,
-    ),
-    BatchNorm: _batch_norm_fits,
-    InstanceNorm: lambda norm: norm.training or not norm.track_running_stats,
-    PairNorm: lambda norm: not (norm.scale_individually or norm.simultaneously),
-}
-"""The layers that are one call of the primitive, and whether a layer with its arguments is."""

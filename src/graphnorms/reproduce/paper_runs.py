@@ -18,12 +18,12 @@ import torch
 from graphnorms.data import GraphSet, load_dataset
 from graphnorms.errors import DatasetError, GraphnormsError, unknown_name
 from graphnorms.interrupts import terminable
+from graphnorms.lab.agenda import Agenda
 from graphnorms.lab.comparison import Comparison, open_comparison
 from graphnorms.lab.engines import ThisProcess
 from graphnorms.lab.options import Options
 from graphnorms.lab.prepare import prepare
 from graphnorms.lab.run import CONFIG, RECORDS, Run
-from graphnorms.lab.schedule import Agenda
 from graphnorms.models import derive_seed
 from graphnorms.reproduce.kept_records import restore
 from graphnorms.reproduce.published_values import Paper

@@ -72,6 +72,8 @@ class FlatOptimizer:
         whole, joined = self._whole, self._joined
         if whole is None or joined is None:
             whole, clipped = self._apart, self.parameters
+            if any(each.grad is None for each in self.parameters):
+                _leave_fused_momentum(whole)
         else:
             clipped = [joined.vector]
         if clip is not None:
@@ -121,3 +123,13 @@ class FlatOptimizer:
                 part = joined.part(value, parameter) if is_whole else value
                 kept = part.clone() if isinstance(part, Tensor) else part
                 self._apart.state[parameter][name] = kept
+
+
+def _leave_fused_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Step by SGD unfused: fused it cannot have a parameter whose first gradient comes late.
+
+    See `findings/torch-fused-sgd-late-gradient.sh`.
+    """
+    for group in optimizer.param_groups:
+        if group.get("momentum"):
+            group["fused"] = False

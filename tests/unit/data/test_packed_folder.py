@@ -274,9 +274,22 @@ def shorten(folder: Path) -> None:
     (folder / "graphset.json").write_text(json.dumps(index))
 
 
+def mistype(folder: Path) -> None:
+    index = json.loads((folder / "graphset.json").read_text())
+    index["arrays"]["x"]["shape"] = 3
+    (folder / "graphset.json").write_text(json.dumps(index))
+
+
+def unmake(folder: Path) -> None:
+    index = json.loads((folder / "graphset.json").read_text())
+    (folder / "graphset.json").write_text(json.dumps(index | {"cutoff": 5.0}))
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
+        (mistype, r"graphset\.json is damaged"),
+        (unmake, r"no array 'z'"),
         (cut, r"edge_index\.npy: cut off"),
         (lengthen, r"x\.npy: \d+ bytes, expected"),
         (exchange, r"edge_ptr\.npy: <i4 of shape \(3372,\), expected <i8"),

@@ -8,12 +8,13 @@ from collections import Counter
 import pytest
 
 from graphnorms.data import load_dataset
+from graphnorms.lab.agenda import Agenda
 from graphnorms.lab.engines import ThisProcess
 from graphnorms.lab.halving import lengths, sizes
 from graphnorms.lab.options import Options
 from graphnorms.lab.repeat import command_of
 from graphnorms.lab.resolve import resolve
-from graphnorms.lab.schedule import Agenda, Schedule, code_versions
+from graphnorms.lab.schedule import Schedule, code_versions
 from graphnorms.lab.sensitivity import sensitivities
 from graphnorms.lab.settings import Settings
 from graphnorms.lab.trials import group_trials

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from graphnorms.data import SplitConfig, load_dataset, split_items
+from graphnorms.lab.agenda import Agenda
 from graphnorms.lab.engines import ThisProcess
 from graphnorms.lab.options import Options
 from graphnorms.lab.plan import Plan, require_possible
 from graphnorms.lab.plan_sentences import plan_lines
 from graphnorms.lab.resolve import resolve
 from graphnorms.lab.run import Run
-from graphnorms.lab.schedule import Agenda, Schedule, code_versions
+from graphnorms.lab.schedule import Schedule, code_versions
 from graphnorms.training import Record
 
 NORMS = ("none", "batch", "graph")
@@ -390,10 +391,11 @@ def test_inputs_that_are_all_the_same_are_refused(mutag, make, tmp_path):
         require_possible(plan)
 
 
-def test_targets_that_are_all_the_same_are_refused(mutag, make, tmp_path):
-    ones = mutag._with(y=torch.ones_like(mutag.y))
-    plan = Plan(schedule=make(), dataset=ones, options=Options(), folder=tmp_path, command="")
-    with pytest.raises(ValueError, match=r"every target of MUTAG is .*, so there is nothing"):
+@pytest.mark.parametrize(("value", "named"), [(1, "(1|-1)"), (-1, "missing")])
+def test_targets_that_are_all_the_same_are_refused(value, named, mutag, make, tmp_path):
+    same = mutag._with(y=torch.full_like(mutag.y, value))
+    plan = Plan(schedule=make(), dataset=same, options=Options(), folder=tmp_path, command="")
+    with pytest.raises(ValueError, match=rf"every target of MUTAG is {named}, so there is nothing"):
         require_possible(plan)
 
 

@@ -14,12 +14,13 @@ import pytest
 
 from graphnorms.cli.option_parameters import takes_options
 from graphnorms.data import load_dataset
+from graphnorms.lab.agenda import Agenda
 from graphnorms.lab.fit import _cut
 from graphnorms.lab.options import Options
 from graphnorms.lab.plan import Plan
 from graphnorms.lab.repeat import command_of
 from graphnorms.lab.resolve import resolve
-from graphnorms.lab.schedule import Agenda, Schedule, code_versions
+from graphnorms.lab.schedule import Schedule, code_versions
 from graphnorms.lab.search import Search
 from graphnorms.lab.search_space import Range, fixed_of, ranges_of
 from graphnorms.lab.settings import Settings

@@ -284,3 +284,30 @@ def test_an_error_leaves_no_chain_open() -> None:
     norm = gn.GraphNorm(3)
     x = torch.randn(NODES, 3, requires_grad=True)
     assert norm(x).requires_grad
+
+
+def test_a_slot_that_normalizes_nothing_is_no_step() -> None:
+    """Neither norm nor activation; and an x of other rows is refused as by the parts."""
+    conv = GCNConv(3, 4, lambda channels: NormSlot("none", channels, activation=None))
+    context = batch_of_two()
+    x, residual = torch.randn(NODES, 3), torch.randn(NODES, 4)
+    torch.testing.assert_close(
+        conv(x, context, residual=residual), hooked(conv)(x, context, residual=residual)
+    )
+    with pytest.raises(ValueError, match="x has 9 rows, but the adjacency 10 nodes"):
+        gcn()(x[1:], context)
+
+
+def test_a_layer_says_itself_whether_it_is_one_call() -> None:
+    """A layer derived from another one, which may compute something else, does not inherit it."""
+
+    class Doubled(gn.GraphNorm):
+        def _compute(self, x: Tensor, *given: Any) -> Tensor:
+            return 2 * super()._compute(x, *given)
+
+    conv, context, x = gin(), batch_of_two(), torch.randn(NODES, 3)
+    expected = conv(x, context)
+    assert conv.norm2.norm.is_one_call
+    conv.norm2.norm = Doubled(4)
+    assert NODE not in nodes_of(conv(x, context))
+    assert expected.shape == conv(x, context).shape

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from graphnorms.data import SplitConfig, load_dataset, split_items
+from graphnorms.lab.agenda import Agenda
 from graphnorms.lab.prepare import prepare
-from graphnorms.lab.schedule import Agenda
 from graphnorms.lab.trials import group_trials
 from graphnorms.models import GNN, preset
 from graphnorms.reproduce.against_published import (
