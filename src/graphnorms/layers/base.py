@@ -223,7 +223,9 @@ class Norm(RunningStatistics):
             segments = self._graphs(x, given)
         else:
             segments = as_segments(None, rows_of=x, mask=given[2])
-        y, _ = self._normalize(x, segments, self.equation(x, segments, channels), residual)
+        # Not by `_normalize`: a small call would pay for one function more.
+        call, parameters = self._call(x, segments, self.equation(x, segments, channels))
+        y, _ = normalize(x, call, parameters, residual, backend=self.backend, ranks=self._ranks)
         return y
 
     def as_call(self, x: Tensor, segments: Segments, channels: int) -> OneCall | None:
