@@ -216,7 +216,9 @@ def result_of(spec: str) -> Any:
 
 def _read_file(path: Path, reading: Reading) -> GraphSet:
     if path.match("*_*.txt") and is_tu_folder(path.parent):
-        raise DatasetError(f"{path}: one file of a folder in TU format; give the folder, {path.parent}")
+        raise DatasetError(
+            f"{path}: one file of a folder in TU format; give the folder, {path.parent}"
+        )
     try:
         seems = what_it_seems(path)
         kind = None if seems.startswith(NO_DATA) else kind_of(path, reading)
