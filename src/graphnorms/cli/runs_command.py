@@ -152,7 +152,8 @@ def _show_judgement(folder: Path, margin: float | None, *, as_json: bool) -> Non
     done = found.done + found.failed
     say(console, found.command)
     if done < found.planned:
-        console.print(f"{done} of {found.planned} trials; --resume goes on", markup=False)
+        to_continue = f"graphnorms compare --resume --out {folder}"
+        say(console, f"{done} of {found.planned} trials; to continue: {to_continue}")
     if done:
         show_judgement(console, found, folder, in_full=True)
 
