@@ -20,7 +20,6 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "graphnorms"
 html_static_path = ["_static"]
-pygments_dark_style = "github-dark"
 html_css_files = ["formulas.css"]
 exclude_patterns = ["_build", "jupyter_execute"]
 html_show_sphinx = False

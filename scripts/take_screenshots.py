@@ -25,8 +25,8 @@ SITE: Final = ROOT / "docs" / "_build"
 PAGES: Final = ("index", "start", "dropin", "norms/graph", "studies")
 SIZES: Final = {1280: 900, 390: 844}
 """Widths in CSS pixels, with the height of what is shown."""
-COLORS: Final = 64
-"""Of the palette: enough for text and figures on one ground, at some 40 kB a picture."""
+COLORS: Final = 128
+"""Of the palette: enough for text and figures on one ground, at some 50 kB a picture."""
 
 
 def taken(browser: Browser, page: Path, width: int) -> Image.Image:

@@ -110,7 +110,7 @@ def _body(
     ]
     table = "\n".join(
         [
-            "| study | question | verdict | told with all others | larger runs "
+            "| study | question | verdict | all at once | larger runs "
             "| right, planted true and false |",
             "|---|---|---|---|---|---|",
             *rows,
@@ -159,7 +159,7 @@ def _page(
                 f"# {TOPICS[result.name]}",
                 "A claim of the literature: what was predicted, how it was judged, and what came "
                 f"out. [All studies](../{others}) says how far a verdict goes.",
-                f"{_verdict(result)}. {_text(result.finding.statement)}{_outdated(result)}",
+                f"Verdict: {_verdict(result)}. {_text(result.finding.statement)}{_outdated(result)}",
                 f"![Figure of the study {result.name}]({at}/{_picture(own)})",
                 "\n".join(
                     f"- *{what}*: {_text(words)}"
