@@ -159,7 +159,8 @@ def _page(
                 f"# {TOPICS[result.name]}",
                 "A claim of the literature: what was predicted, how it was judged, and what came "
                 f"out. [All studies](../{others}) says how far a verdict goes.",
-                f"Verdict: {_verdict(result)}. {_text(result.finding.statement)}{_outdated(result)}",
+                f"Verdict: {_verdict(result)}. {_text(result.finding.statement)}"
+                f"{_outdated(result)}",
                 f"![Figure of the study {result.name}]({at}/{_picture(own)})",
                 "\n".join(
                     f"- *{what}*: {_text(words)}"
