@@ -105,7 +105,8 @@ def load_dataset(
     names = dict.fromkeys([*embedded, *(name.lower() for name in collection_names())])
     near = difflib.get_close_matches(text, _names_in(path.parent))
     near += difflib.get_close_matches(text.lower(), names, cutoff=0.5)
-    raise DatasetError(f"{unknown_name('data set', text, near or embedded)} ({ACCEPTED})")
+    kinds = "" if near else f" ({ACCEPTED})"
+    raise DatasetError(f"{unknown_name('data set', text, near or embedded)}{kinds}")
 
 
 def pack_dataset(
