@@ -172,7 +172,8 @@ def entry(name: str, thing: object) -> str:
     if get_origin(thing) is Literal:
         return f"## `{name}`\n\nOne of {', '.join(f'`{each!r}`' for each in get_args(thing))}.\n"
     if get_origin(thing) is not None:
-        return f"## `{name}`\n\nThe type `{re.sub(r'([a-z_]+\.)+', '', str(thing))}`.\n"
+        short = re.sub(r"([a-z_]+\.)+", "", str(thing))
+        return f"## `{name}`\n\nThe type `{short}`.\n"
     if isinstance(thing, Mapping):
         return f"## `{name}`\n\nA mapping of {', '.join(f'`{each}`' for each in thing)}.\n"
     text = repr(thing) if isinstance(thing, str | tuple | frozenset | set | float | int) else ""
