@@ -4,7 +4,9 @@ import importlib
 import inspect
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 from cube import cube
 
@@ -167,6 +169,13 @@ def entry(name: str, thing: object) -> str:
     """Return what the page of a package says of one name."""
     if inspect.isclass(thing) or inspect.isroutine(thing):
         return f"## `{name}`\n\n```python\n{name}{signature(thing)}\n```\n\n{markdown(thing)}\n"
+    if get_origin(thing) is Literal:
+        return f"## `{name}`\n\nOne of {', '.join(f'`{each!r}`' for each in get_args(thing))}.\n"
+    if get_origin(thing) is not None:
+        short = re.sub(r"([a-z_]+\.)+", "", str(thing))
+        return f"## `{name}`\n\nThe type `{short}`.\n"
+    if isinstance(thing, Mapping):
+        return f"## `{name}`\n\nA mapping of {', '.join(f'`{each}`' for each in thing)}.\n"
     text = repr(thing) if isinstance(thing, str | tuple | frozenset | set | float | int) else ""
     shown = f": `{text}`" if text and len(text) < 300 else ""
     return f"## `{name}`\n\nA constant of type `{type(thing).__name__}`{shown}.\n"

@@ -65,11 +65,11 @@ def logit_alone_and_in_company(model):
 logit_alone_and_in_company(model)
 
 # %% [markdown]
-# ## Mend it
+# ## Fix it
 #
 # `replace_norms(model, "same")` puts our layer of the same kind in place of each norm, with the
 # same parameters, and hands it the batch that the model itself is called with. Your code stays as
-# it is. (Writing `norm(conv(x, data.edge_index), data.batch)` mends it as well.)
+# it is. (Writing `norm(conv(x, data.edge_index), data.batch)` fixes it as well.)
 
 # %%
 print(graphnorms.replace_norms(model, "same"))
@@ -107,10 +107,10 @@ rows = []
 for split in range(10):
     order = torch.randperm(len(graphs), generator=torch.Generator().manual_seed(split)).tolist()
     test, training = [graphs[i] for i in order[:38]], [graphs[i] for i in order[38:]]
-    for name in ("as written", "mended"):
+    for name in ("as written", "fixed"):
         torch.manual_seed(split)
         model = Net()
-        if name == "mended":
+        if name == "fixed":
             graphnorms.replace_norms(model, "same")
         train(model, training, split)
         for how, size in (("in one batch", len(test)), ("one by one", 1)):
@@ -134,15 +134,15 @@ judged.plot("score_by_pair")
 #
 # Read the pairs.
 #
-# - *Mended, in one batch* and *mended, one by one* are equal in every split, as they have to be.
+# - *Fixed, in one batch* and *fixed, one by one* are equal in every split, as they have to be.
 # - The model *as written* loses 18 points when it is asked one by one, in all ten splits. Even so
 #   the verdict stays careful: over six pairs, and for splits that overlap, p is .05 and not below.
 #   That the answers change is no question of statistics, though. The same model gave the same
 #   molecule two answers.
-# - In one batch, mended and as written cannot be told apart, and the mean is even higher as
+# - In one batch, fixed and as written cannot be told apart, and the mean is even higher as
 #   written: **a benchmark would never have shown the mistake.**
 #
-# So the gain of the mend is no better score in a paper; none is shown. It is that the score holds
+# So the gain of the fix is no better score in a paper; none is shown. It is that the score holds
 # for the model that is shipped.
 #
 # This does not say that GraphNorm is the right norm for these graphs; `graphnorms.compare`

@@ -690,7 +690,7 @@ def check(chosen: list[Mutation]) -> None:
         if text.count(mutation.old) != 1:
             wrong.append(f"{mutation.file} has {mutation.old!r} {text.count(mutation.old)} times")
     if wrong:
-        raise SystemExit("\n".join([*wrong, "expected each once: mend the mutations"]))
+        raise SystemExit("\n".join([*wrong, "expected each once: bring the mutations up to date"]))
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Take the pictures of docs/report.md: two pages of one run beside each other, in Chromium.
+"""Take the pictures of reports in docs: two pages of one run beside each other, in Chromium.
 
     graphnorms compare MUTAG --epochs 20 --folds 5
     PYTHONPATH=. python scripts/take_pictures.py old/report.html runs/MUTAG-gin/report.html

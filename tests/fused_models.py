@@ -1,6 +1,6 @@
 """What `replace_norms(model, "fused")` changes in the force fields of others.
 
-`python -m tests.fused_models` prints the table of docs/force.md for the packages that are
+`python -m tests.fused_models` prints the table of docs/equivariant.md for the packages that are
 installed. They need, in an environment with graphnorms, its `dev` extra and torch 2.13:
 
     pip install --no-deps cuequivariance==0.13.0 cuequivariance-torch==0.13.0 mace-torch==0.3.16 \
@@ -89,7 +89,7 @@ def compare(name: str) -> Compared:
 
 
 def main(wanted: list[str]) -> None:
-    """Print the rows of the table in docs/force.md."""
+    """Print the rows of the table in docs/equivariant.md."""
     for name, (make, _, package) in MODELS.items():
         if wanted and make.__name__ not in wanted:
             continue

@@ -52,11 +52,13 @@ def runs(
         return 0
     # A name that is cut could not be typed, and a time could not be read.
     folded = [Column(name, overflow="fold") for name in ("run", "data")]
-    headings = ("model", "protocol", "norms", "trials")
-    table = plain_table(*folded, *headings, Column("last", min_width=_TIME))
+    columns = [*folded, "model", "protocol", "norms", "trials", Column("last", min_width=_TIME)]
+    shown = range(len(columns)) if console.width >= _ROOMY else _NARROW
+    table = plain_table(*(columns[place] for place in shown))
     readable = [run for run in found if not run.problem]
     for run in readable:
-        table.add_row(*map(Text, _cells(run)))
+        cells = _cells(run)
+        table.add_row(*(Text(cells[place]) for place in shown))
     if readable:
         console.print(table)
     for run in found:
@@ -154,7 +156,8 @@ def _show_judgement(folder: Path, margin: float | None, *, as_json: bool) -> Non
     done = found.done + found.failed
     say(console, found.command)
     if done < found.planned:
-        console.print(f"{done} of {found.planned} trials; --resume goes on", markup=False)
+        to_continue = f"graphnorms compare --resume --out {folder}"
+        say(console, f"{done} of {found.planned} trials; to continue: {to_continue}")
     if done:
         show_judgement(console, found, folder, in_full=True)
 
@@ -181,6 +184,10 @@ def _cells(run: RunSummary) -> tuple[str, ...]:
     return run.folder.name, *about, trials + failed, _when(run.written)
 
 
+_ROOMY: Final = 75
+"""Columns of a terminal from which on all of a run is listed."""
+_NARROW: Final = (0, 1, 5, 6)
+"""Below that its name, data, trials and time."""
 _TIME: Final = len("2026-11-30")
 """The narrowest column of times: the hour goes to a second line."""
 

@@ -338,7 +338,7 @@ def page(
     file: Annotated[Path, typer.Argument(help="The page to fill in.")] = Path("docs/studies.md"),
     results: Annotated[Path, typer.Option(help="The folder of results.")] = STUDIES,
 ) -> int:
-    """Copy results into the documentation, and fill in its page."""
+    """Copy results into the documentation, fill in its page, and write one of each study."""
     from graphnorms.studies.studies_page import keep
 
     kept = keep(results, file)

@@ -21,9 +21,14 @@ from graphnorms.data.readers.pyg_data import from_pyg
 from graphnorms.data.readers.pyg_names import PREFIX, read_pyg_name
 from graphnorms.data.readers.read_options import OF_TABLES, Reading, ReadOptions
 from graphnorms.data.readers.streamed import pack
-from graphnorms.data.readers.tu import collection_names, find_in_collection, read_collection
+from graphnorms.data.readers.tu import (
+    collection_names,
+    find_in_collection,
+    is_tu_folder,
+    read_collection,
+)
 from graphnorms.data.text_format import as_name, some
-from graphnorms.errors import DatasetError, one_line, unknown_name
+from graphnorms.errors import DatasetError, did_you_mean, one_line, unknown_name
 from graphnorms.user_code import ExitError, find, is_spec, no_exit
 
 _FOLDERS = (
@@ -95,10 +100,13 @@ def load_dataset(
             f"{module}:function"
         )
     if path.suffix or path.name != text:  # looks like a path
-        raise DatasetError(f"{text!r}: no such file or folder; {ACCEPTED}")
+        near = did_you_mean(path.name, _names_in(path.parent), ACCEPTED)
+        raise DatasetError(f"{text!r}: no such file or folder; {near}")
     names = dict.fromkeys([*embedded, *(name.lower() for name in collection_names())])
-    near = difflib.get_close_matches(text.lower(), names, cutoff=0.5)
-    raise DatasetError(f"{unknown_name('data set', text, near or embedded)} ({ACCEPTED})")
+    near = difflib.get_close_matches(text, _names_in(path.parent))
+    near += difflib.get_close_matches(text.lower(), names, cutoff=0.5)
+    kinds = "" if near else f" ({ACCEPTED})"
+    raise DatasetError(f"{unknown_name('data set', text, near or embedded)}{kinds}")
 
 
 def pack_dataset(
@@ -208,6 +216,10 @@ def result_of(spec: str) -> Any:
 
 
 def _read_file(path: Path, reading: Reading) -> GraphSet:
+    if path.match("*_*.txt") and is_tu_folder(path.parent):
+        raise DatasetError(
+            f"{path}: one file of a folder in TU format; give the folder, {path.parent}"
+        )
     try:
         seems = what_it_seems(path)
         kind = None if seems.startswith(NO_DATA) else kind_of(path, reading)
@@ -216,6 +228,11 @@ def _read_file(path: Path, reading: Reading) -> GraphSet:
     if kind is None or (seems and not kind.recognized):
         raise DatasetError(f"{path}: seems to be {seems} ({ACCEPTED})")
     return kind.load(path, reading)
+
+
+def _names_in(folder: Path) -> list[str]:
+    """Return the names of what is in a folder, which need not exist."""
+    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
 def _check_name(path: Path) -> None:

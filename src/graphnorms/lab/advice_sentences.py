@@ -27,7 +27,7 @@ def advice(verdict: Verdict, name: Name) -> str:
     elif found.steps_to_target is not None:
         when = f"reaches the target in {several(found.steps_to_target, 'step')}"
         if rivals and len(rivals) <= MOST_NAMED:
-            reasons.append(f"{when}, not shown to be later than any other")
+            reasons.append(f"{when}, and no other is shown to need fewer")
         elif rivals:
             reasons.append(when)
         else:

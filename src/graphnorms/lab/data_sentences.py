@@ -150,4 +150,4 @@ def _simple(facts: Facts, task: Task, unit: str) -> str:
         f"{_SIMPLE.get(each.name, constant)} {scale.score(each.score)}" for each in facts.baselines
     )
     sampled = f" (from {listing(facts.sampled)})" if facts.sampled else ""
-    return f"simple models: {metric.title} by the planned split {scores}{sampled}"
+    return f"simple models: {metric.title} by the planned split: {scores}{sampled}"

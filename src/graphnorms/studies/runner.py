@@ -209,7 +209,7 @@ def _measure(
     begin = time.monotonic()
     with Journal(folder / MEASUREMENTS) as journal:
         for record in journal:
-            if record.status != "done":  # what went wrong may be mended now
+            if record.status != "done":  # what went wrong may be fixed now
                 journal.forget(record.key)
         missing = [config for config in configs if config.key not in journal]
         kept = len(configs) - len(missing)

@@ -1,4 +1,4 @@
-"""The page of the documentation: copies results and figures, and fills in their summaries."""
+"""The documentation of studies: copies results and figures, writes a list and a page of each."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LARGEST_SVG: Final = 200_000  # bytes; above, the figure is copied as PNG
 
 
 def keep(folder: Path, page: Path) -> list[StudyResult]:
-    """Copy results and figures into a folder beside a page, and fill in the page.
+    """Copy results and figures into a folder beside a page, fill it in, and write those of studies.
 
     Runs with --full or --data are copied beside the default run, see `own_folder`.
 
@@ -69,7 +69,7 @@ def keep(folder: Path, page: Path) -> list[StudyResult]:
 
 
 def fill(page: Path) -> None:
-    """Fill in a page from all results in the folder beside it.
+    """Fill in a page from all results in the folder beside it, and write a page of each there.
 
     Raises:
         GraphnormsError: The page has no slot, or a result is damaged.
@@ -77,7 +77,15 @@ def fill(page: Path) -> None:
     """
     copies = page.with_suffix("")
     runs = load_runs(copies, NAMES)
-    fill_slots(page, "studies", lambda _: _body(runs, copies) if runs else "Not measured yet.")
+    found = load_calibrations(copies / FILE) if (copies / FILE).is_file() else []
+    calibrations = {each.name: each for each in found}
+    body = _body(runs, calibrations, copies.name) if runs else "Not measured yet."
+    fill_slots(page, "studies", lambda _: body)
+    for of_study in runs:
+        name = next(iter(of_study.values())).name
+        with replacing(copies / f"{name}.md") as temporary:
+            text = _page(of_study, copies, calibrations.get(name), page.name)
+            temporary.write_text(text, encoding="utf-8")
 
 
 def _copy_figure(source: Path, target: Path) -> None:
@@ -88,34 +96,32 @@ def _copy_figure(source: Path, target: Path) -> None:
         temporary.write_bytes((source / chosen).read_bytes())
 
 
-def _body(runs: Sequence[dict[Path, StudyResult]], copies: Path) -> str:
+def _body(
+    runs: Sequence[dict[Path, StudyResult]], calibrations: dict[str, Calibration], folder: str
+) -> str:
     every = [tuple(of_study.values()) for of_study in runs]
     results = [first for first, *_ in every]
-    found = load_calibrations(copies / FILE) if (copies / FILE).is_file() else []
-    calibrations = {each.name: each for each in found}
     rows = [
-        f"| [{result.name}](#{result.name}) | {TOPICS[result.name]} | {_verdict(result)}"
-        f"{' (earlier rule)' if _outdated(result) else ''} | "
+        f"| [{result.name}]({folder}/{result.name}.md) | {TOPICS[result.name]} | "
+        f"{_verdict(result)}{' (earlier rule)' if _outdated(result) else ''} | "
         f"{result.together or 'not known'} | {_larger_in_short(larger)} | "
         f"{_right(calibrations.get(result.name))} |"
         for result, *larger in every
     ]
     table = "\n".join(
         [
-            "| study | question | verdict | told with all others | larger runs "
+            "| study | question | verdict | all at once | larger runs "
             "| right, planted true and false |",
             "|---|---|---|---|---|---|",
             *rows,
         ]
     )
+    pages = "\n".join(f"{folder}/{result.name}" for result in results)
+    tree = f"```{{toctree}}\n:hidden:\n\n{pages}\n```"
     measured = "\n".join(f"- {_text(machine)}" for machine in _machines(itertools.chain(*every)))
-    sections = [
-        _section(of_study, copies, calibrations.get(result.name))
-        for result, of_study in zip(results, runs, strict=True)
-    ]
     minutes = sum(result.core_seconds for result in results) / 60
     cost = f"Processor time of the verdicts in the third column: {minutes:.0f} min of one core."
-    return "\n\n".join([tally(results), table, cost, f"Measured on:\n\n{measured}", *sections])
+    return "\n\n".join([tally(results), table, tree, cost, f"Measured on:\n\n{measured}"])
 
 
 def _machines(results: Iterable[StudyResult]) -> list[str]:
@@ -142,34 +148,42 @@ def _planted(found: Calibration | None) -> str:
     return f"{_right(found)} right. True: {found.true} False: {found.false}"
 
 
-def _section(runs: dict[Path, StudyResult], copies: Path, calibration: Calibration | None) -> str:
+def _page(
+    runs: dict[Path, StudyResult], copies: Path, calibration: Calibration | None, others: str
+) -> str:
     (own, result), *larger = runs.items()
     at = _address(own, copies)
-    return "\n\n".join(
-        [
-            f"({result.name})=\n## {TOPICS[result.name]}",
-            f"{_verdict(result)}. {_text(result.finding.statement)}{_outdated(result)}",
-            f"![Figure of the study {result.name}]({at}/{_picture(own)})",
-            "\n".join(
-                f"- *{what}*: {_text(words)}"
-                for what, words in (
-                    ("Claim", result.claim),
-                    ("Source", result.source),
-                    ("Prediction", result.prediction),
-                    ("Protocol", result.protocol),
-                    ("Rule", result.rule),
-                    ("Planted", _planted(calibration)),
-                    ("Changed", result.changed or _UNCHANGED),
-                    ("Limits", LIMITS.get(result.name, "")),
-                    ("Cost", _cost(result)),
-                )
-                if words
-            ),
-            f"```text\n{result.command}\n```",
-            f"The numbers: {{download}}`{RESULT} <{at}/{RESULT}>`"
-            + (", all measurements in it." if result.measurements else _WITHOUT),
-            *(_larger(run, at, _address(at, copies)) for at, run in larger),
-        ]
+    return (
+        "\n\n".join(
+            [
+                f"# {TOPICS[result.name]}",
+                "A claim of the literature: what was predicted, how it was judged, and what came "
+                f"out. [All studies](../{others}) says how far a verdict goes.",
+                f"Verdict: {_verdict(result)}. {_text(result.finding.statement)}"
+                f"{_outdated(result)}",
+                f"![Figure of the study {result.name}]({at}/{_picture(own)})",
+                "\n".join(
+                    f"- *{what}*: {_text(words)}"
+                    for what, words in (
+                        ("Claim", result.claim),
+                        ("Source", result.source),
+                        ("Prediction", result.prediction),
+                        ("Protocol", result.protocol),
+                        ("Rule", result.rule),
+                        ("Planted", _planted(calibration)),
+                        ("Changed", result.changed or _UNCHANGED),
+                        ("Limits", LIMITS.get(result.name, "")),
+                        ("Cost", _cost(result)),
+                    )
+                    if words
+                ),
+                f"```text\n{result.command}\n```",
+                f"The numbers: {{download}}`{RESULT} <{at}/{RESULT}>`"
+                + (", all measurements in it." if result.measurements else _WITHOUT),
+                *(_larger(run, at, _address(at, copies)) for at, run in larger),
+            ]
+        )
+        + "\n"
     )
 
 
@@ -188,8 +202,8 @@ def _larger(result: StudyResult, own: Path, at: str) -> str:
 
 
 def _address(own: Path, copies: Path) -> str:
-    """Return the address of a run relative to the page."""
-    return own.relative_to(copies.parent).as_posix()
+    """Return the address of a run relative to the page of its study."""
+    return own.relative_to(copies).as_posix()
 
 
 def _picture(own: Path) -> str:

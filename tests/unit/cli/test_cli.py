@@ -533,7 +533,7 @@ def test_packages_are_found_by_their_names():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-def test_runs_are_listed_and_shown_again(run, in_this_process, tmp_path):
+def test_runs_are_listed_and_shown_again(run, in_this_process, tmp_path, monkeypatch):
     code, out, err = run("runs")
     assert (code, out) == (2, "")
     assert err == "graphnorms: no runs: there is no folder runs\n"
@@ -542,6 +542,11 @@ def test_runs_are_listed_and_shown_again(run, in_this_process, tmp_path):
     assert code == 0
     assert "MUTAG-gin" in out
     assert "12/12" in out
+    with monkeypatch.context() as narrow:
+        narrow.setenv("COLUMNS", "60")
+        _, out, _ = run("runs")
+    assert out.splitlines()[0].split() == ["run", "data", "trials", "last"]
+    assert len(out.splitlines()) == 2, "no name is broken"
     _, out, _ = run("runs", "--json")
     assert [entry["complete"] for entry in json.loads(out)] == [True]
     code, out, _ = run("show", "MUTAG-gin")

@@ -444,7 +444,7 @@ def test_load_dataset_knows_no_such_name(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         DatasetError,
-        match=r"'mutagg'; did you mean mutag\? \(a data set",
+        match=r"'mutagg'; did you mean mutag\?$",
     ):
         load_dataset("mutagg")
     with pytest.raises(
@@ -455,10 +455,22 @@ def test_load_dataset_knows_no_such_name(tmp_path: Path, monkeypatch: pytest.Mon
     for spec in ("./MUTAG", "nowhere/MUTAG", "MUTAG.txt"):
         with pytest.raises(DatasetError, match=f"'{re.escape(spec)}': no such file or folder"):
             load_dataset(spec)
+    (tmp_path / "solubility.csv").touch()
+    for spec, near in (("solubilty.csv", "no such file or folder"), ("solubility", "unknown")):
+        with pytest.raises(DatasetError, match=rf"{near}.* did you mean solubility\.csv\?$"):
+            load_dataset(spec)
     with pytest.raises(DatasetError, match="the name of the data set is empty"):
         load_dataset("")
     with pytest.raises(ValueError, match="unknown embedded data set 'mutagg'"):
         read_embedded("mutagg")
+
+
+def test_a_file_of_a_tu_folder_is_none_of_its_own(tmp_path: Path) -> None:
+    for part in ("A", "graph_indicator", "graph_labels"):
+        (tmp_path / f"SET_{part}.txt").write_text("1, 2\n")
+        if part != "A":
+            with pytest.raises(DatasetError, match=f"SET_{part}.txt: one file of a folder in TU"):
+                load_dataset(tmp_path / f"SET_{part}.txt")
 
 
 def test_load_dataset_on_folders(tmp_path: Path, text_file: Path) -> None:

@@ -116,9 +116,15 @@ def page(tmp_path) -> Path:
     return path
 
 
+def page_of(page: Path, name: str) -> str:
+    """Return the page of one study beside that of all."""
+    return (page.parent / "studies" / f"{name}.md").read_text()
+
+
 def test_results_are_copied_and_filled_in(results, page):
     kept = keep(results, page)
     text = page.read_text()
+    own = page_of(page, "gradient-flow")
     assert text.startswith("Before.\n\n<!-- studies -->")
     assert text.endswith("<!-- end -->\n\nAfter.\n")
     assert "Old." not in text
@@ -126,18 +132,21 @@ def test_results_are_copied_and_filled_in(results, page):
         copy = page.parent / "studies" / result.name
         assert load(copy) == result
         assert (copy / SVG).read_bytes() == (results / result.name / SVG).read_bytes()
-        assert f"](studies/{result.name}/{SVG})" in text
+        assert f"| [{result.name}](studies/{result.name}.md) |" in text
+        assert f"\nstudies/{result.name}\n" in text.partition("{toctree}")[2]
         assert f"**{result.finding.verdict}**" in text
-    assert "Cheese is a norm." in text
-    assert "<https://example.org/cheese>." in text
-    before = text
+        assert f"]({result.name}/{SVG})" in page_of(page, result.name)
+    assert "Cheese is a norm." in own
+    assert "<https://example.org/cheese>." in own
+    assert "(../studies.md)" in own
     fill(page)
-    assert page.read_text() == before, "filling in again changes nothing"
+    assert page.read_text() == text, "filling in again changes nothing"
+    assert page_of(page, "gradient-flow") == own
 
 
 def test_hostile_text_is_text_in_markdown(results, page):
     keep(results, page)
-    body = page.read_text().partition("(landscape)=")[2].partition("```text")[0]
+    body = page_of(page, "landscape").partition("```text")[0]
     assert "<script>" not in body
     assert r"\<script\>alert(1)\</script\>" in body
     assert r"\|" in body
@@ -152,16 +161,16 @@ def test_a_large_figure_is_copied_as_png_and_all_measurements_stay(results, page
     copy = page.parent / "studies" / "gradient-flow"
     assert load(copy) == load(results / "gradient-flow")
     assert {path.name for path in copy.iterdir()} == {RESULT, PNG}
-    assert f"](studies/gradient-flow/{PNG})" in page.read_text()
+    assert f"](gradient-flow/{PNG})" in page_of(page, "gradient-flow")
 
 
 def test_a_copy_without_measurements_says_so(results, page):
     keep(results, page)
-    assert page.read_text().count(", all measurements in it.") == 2
+    assert ", all measurements in it." in page_of(page, "landscape")
     copy = page.parent / "studies" / "landscape"
     save(replace(load(copy), measurements=()), copy)
     fill(page)
-    assert page.read_text().count(", without the measurements, which an earlier version") == 1
+    assert ", without the measurements, which an earlier version" in page_of(page, "landscape")
 
 
 def test_a_result_of_an_earlier_rule_says_so(results, page, monkeypatch):
@@ -169,10 +178,12 @@ def test_a_result_of_an_earlier_rule_says_so(results, page, monkeypatch):
 
     keep(results, page)
     said = "*By an earlier rule: the study has another one now, and has not been run with it.*"
-    assert page.read_text().count(said) == 2
+    assert said in page_of(page, "landscape")
+    assert page.read_text().count("(earlier rule)") == 2
     monkeypatch.setattr(module, "study_named", lambda name: load(results / name))
     fill(page)
-    assert said not in page.read_text()
+    assert said not in page_of(page, "landscape")
+    assert "(earlier rule)" not in page.read_text()
 
 
 def test_calibrations_are_copied_and_shown(results, page):
@@ -190,7 +201,9 @@ def test_calibrations_are_copied_and_shown(results, page):
     save_calibrations([said], page.parent / "studies" / FILE)
     fill(page)
     assert "| 10 of 10, 9 of 10 |" in page.read_text()
-    assert "10 of 10, 9 of 10 right. True: It holds. False: It does not." in page.read_text()
+    assert "10 of 10, 9 of 10 right. True: It holds. False: It does not." in page_of(
+        page, "landscape"
+    )
 
 
 def test_tiny_results_are_not_for_the_documentation(results, page, tmp_path):
@@ -233,9 +246,10 @@ def test_larger_runs_are_copied_and_shown_beside_the_default_one(larger, page):
         "confirmed",
         "data: **inconclusive**; full, data: **not confirmed**",
     ]
-    assert "<studies/gradient-flow/full-data/result.json>" in text
-    assert "<studies/gradient-flow/data/figure.svg>" in text
-    assert "<script>" not in text
+    own = page_of(page, "gradient-flow")
+    assert "<gradient-flow/full-data/result.json>" in own
+    assert "<gradient-flow/data/figure.svg>" in own
+    assert "<script>" not in text + own
     fill(page)
     assert page.read_text() == text
 
@@ -274,7 +288,7 @@ def test_a_later_larger_run_leaves_the_default_copy_alone(larger, page, tmp_path
     shutil.copy(larger / "gradient-flow" / SVG, only / "gradient-flow" / "data")
     assert keep(only, page) == [again]
     assert load(page.parent / "studies" / "gradient-flow") == before
-    assert "77 s of one core" in page.read_text()
+    assert "77 s of one core" in page_of(page, "gradient-flow")
 
 
 def test_the_gallery_shows_larger_runs(larger, tmp_path):
