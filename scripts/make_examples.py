@@ -27,7 +27,7 @@ from graphnorms.files import replacing
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = ROOT / "docs" / "examples"
-NAMES: Final = ("molecules", "own_model", "ten_splits")
+NAMES: Final = ("molecules", "own_model", "ten_splits", "force_field")
 KERNEL: Final = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},

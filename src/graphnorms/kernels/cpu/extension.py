@@ -21,7 +21,7 @@ _FASTER_PRODUCTS: Final = ("avx2", "avx512")
 """Where `linear.inl` is as fast as torch's matrix products or faster, as measured: up to 2.7 times
 with avx512 and 1.4 times with avx2, on an AMD processor."""
 
-_ANEW: Final = "`pip install --force-reinstall --no-deps graphnorms`"
+_ANEW: Final = "`pip install --force-reinstall --no-deps` and the folder or wheel it came from"
 
 
 @functools.cache
@@ -52,11 +52,11 @@ def unavailable() -> str | None:
         kernels()
     except ModuleNotFoundError as error:
         return (
-            "the C++ kernels are not installed (no working C++ compiler was found when "
-            f"graphnorms was installed): install a compiler, then {_ANEW} [{error}]"
+            "the C++ kernels were not built when graphnorms was installed: see that there is a C++ "
+            f"compiler, then install it anew by {_ANEW} [{error}]"
         )
     except ImportError as error:
-        return f"the C++ kernels do not load: install graphnorms here with {_ANEW} [{error}]"
+        return f"the C++ kernels do not load: install graphnorms here by {_ANEW} [{error}]"
     return None
 
 
