@@ -100,8 +100,8 @@ def load_dataset(
             f"{module}:function"
         )
     if path.suffix or path.name != text:  # looks like a path
-        near = did_you_mean(path.name, _names_in(path.parent), ACCEPTED)
-        raise DatasetError(f"{text!r}: no such file or folder; {near}")
+        meant = did_you_mean(path.name, _names_in(path.parent), ACCEPTED)
+        raise DatasetError(f"{text!r}: no such file or folder; {meant}")
     names = dict.fromkeys([*embedded, *(name.lower() for name in collection_names())])
     near = difflib.get_close_matches(text, _names_in(path.parent))
     near += difflib.get_close_matches(text.lower(), names, cutoff=0.5)
