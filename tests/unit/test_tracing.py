@@ -56,7 +56,10 @@ def test_without_private_names_of_torch_results_are_the_same() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.jit.trace.*is deprecated:DeprecationWarning",
+    "ignore::torch.jit.TracerWarning",
+)
 def test_torch_jit_trace_is_refused() -> None:
     """It would keep what happens to be in the memory of a result that a kernel has written."""
     with torch.no_grad(), pytest.raises(RuntimeError, match=r"use torch\.export or torch\.compile"):
