@@ -137,7 +137,7 @@ def _with_operands(steps: Sequence[Step], operands: Operands) -> list[tuple[Step
 
 
 class _Made(NamedTuple):
-    """What the node of a chain keeps besides tensors of its own; see `_Ran`."""
+    """What the backward of a chain needs besides the tensors that autograd saves."""
 
     steps: tuple[Step, ...]
     listed: tuple[Any, ...] | None
@@ -215,7 +215,7 @@ class _Node(torch.autograd.Function):
         """Save what the backward needs, and return the result."""
         y, kept = fresh
         ctx.save_for_backward(x, *operands, *kept)
-        ctx.made = made._replace(operands=())  # or they would be saved twice
+        ctx.made = made
         ctx.number = len(operands)
         return y
 

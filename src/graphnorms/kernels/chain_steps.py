@@ -61,7 +61,7 @@ class Step(Protocol):
         """Return the gradients of x and of the operands, as far as they are needed."""
 
     def again(self, x: Tensor, *operands: Tensor | None) -> Tensor:
-        """Run the step with nodes of its own, and without the residual."""
+        """Run the step by differentiable operations, without adding the residual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,9 @@ class Sum:
 
     def listed(self, operands: Operands) -> tuple[Any, ...] | None:
         """See `Step`."""
-        weights = self.weights
-        return (
-            None
-            if weights.edge is not None
-            else (_Kind.SUM, weights.node_scale, weights.self_weight)
-        )
+        if self.weights.edge is not None:
+            return None
+        return _Kind.SUM, self.weights.node_scale, self.weights.self_weight
 
     def forward(
         self, x: Tensor, operands: Operands, residual: Tensor | None

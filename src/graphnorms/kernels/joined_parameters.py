@@ -60,7 +60,7 @@ class JoinedParameters:
         return self._places.keys() <= self._in_chains | others
 
     def give_gradients(self) -> None:
-        """Give the parameters of chains their gradients, which are in that of the vector."""
+        """Set `grad` of the parameters that chains used to their part of `vector.grad`."""
         for parameter in self._parameters:
             if self.vector.grad is not None and id(parameter) in self._in_chains:
                 parameter.grad = self.part(self.vector.grad, parameter)

@@ -10,7 +10,7 @@ from torch import Tensor
 from graphnorms.kernels.point import Over, Point
 from graphnorms.kernels.primitive import Statistics
 from graphnorms.layers.argument_checks import check_momentum
-from graphnorms.layers.base import Given, Norm, OneCall
+from graphnorms.layers.base import Given, Norm
 from graphnorms.layers.norm_options import NormOptions, place
 from graphnorms.layers.running_statistics import (
     add_averages,
@@ -97,8 +97,8 @@ class InstanceNorm(Norm):
 
     @property
     def is_one_call(self) -> bool:
-        """See `Norm`; not by running averages."""
-        return self.training or not self.track_running_stats
+        """See `Norm`; with running averages it is more."""
+        return not self.track_running_stats
 
     def reset_running_stats(self) -> None:
         """Set the running mean to 0, the running variance to 1 and the counter to 0."""
@@ -108,10 +108,6 @@ class InstanceNorm(Norm):
         """Set `weight` to 1 and `bias` to 0, and reset the running statistics."""
         self.reset_running_stats()
         super().reset_parameters()
-
-    def as_call(self, x: Tensor, segments: Segments, channels: int) -> OneCall | None:
-        """See `Norm.as_call`."""
-        return None if self.track_running_stats else super().as_call(x, segments, channels)
 
     def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
         batch, batch_size, mask = given

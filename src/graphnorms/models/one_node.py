@@ -84,9 +84,7 @@ def _fit(x: Tensor, adjacency: Adjacency, residual: Tensor | None, parts: Sequen
             if not _is_like(part, x):
                 return False
         elif type(part) is Weights:
-            if len(x) != adjacency.num_nodes or any(
-                each is not None and each.requires_grad for each in part[:2]
-            ):
+            if any(each is not None and each.requires_grad for each in part[:2]):
                 return False
         else:
             module: Any = part
