@@ -24,14 +24,13 @@ from graphnorms.kernels.chain_steps import (
     LINEAR,
     Normalization,
     Operands,
-    Running,
+    Saved,
     Step,
     Sum,
 )
 from graphnorms.kernels.cpu import extension
-from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.joined_parameters import JOINED
-from graphnorms.kernels.point import Call, Parameters
+from graphnorms.kernels.point import Averages, Call, MovedAverages, Parameters
 from graphnorms.tracing import is_plain
 
 
@@ -63,20 +62,29 @@ class Chain:
         self._steps.append(BIAS)
         self._operands.append(bias)
 
-    def normalize(self, call: Call, parameters: Parameters, running: Running | None = None) -> None:
-        """Add a normalization, with the running averages that it moves."""
-        self._steps.append(Normalization(call, running))
+    def normalize(
+        self,
+        call: Call,
+        parameters: Parameters,
+        averages: MovedAverages | Averages | None = None,
+    ) -> None:
+        """Add a normalization, with the averages that it moves, or by which it normalizes."""
+        self._steps.append(Normalization(call, averages))
         self._operands += parameters
 
     def run(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Run the steps as one node of autograd's graph.
+        """Run the steps as one node of autograd's graph, or without gradients.
 
         Args:
             x: The features, a plain tensor on the CPU, of the dtype of the parameters.
             residual: Added by the last step, which is a normalization.
         """
+        keeps = torch.is_grad_enabled()
         with torch.no_grad():
-            y, kept, listed = self._in_one_call(x, residual) or self._one_by_one(x, residual)
+            ran = self._in_one_call(x, residual, keeps) or self._one_by_one(x, residual, keeps)
+        y, kept, listed = ran
+        if not keeps:
+            return y
         made = _Made(tuple(self._steps), listed, self._adjacency, tuple(self._operands))
         fresh = y, kept  # in a tuple, or autograd would take them for inputs
         joined = JOINED.now
@@ -87,7 +95,7 @@ class Chain:
             found = _apply(fresh, made, x, residual, *self._operands)
         return found
 
-    def _in_one_call(self, x: Tensor, residual: Tensor | None) -> _Ran | None:
+    def _in_one_call(self, x: Tensor, residual: Tensor | None, keeps: bool) -> _Ran | None:
         """Run the steps in one call, if the kernels take them; else nothing has changed."""
         if x.dtype is not torch.float32 or not extension.multiplies_faster():
             return None
@@ -97,30 +105,26 @@ class Chain:
         if None in listed:
             return None
         kernels, rows = extension.kernels(), x.shape[0]
-        sizes = kernels.chain_sizes(rows, x.shape[1], listed)
+        sizes = kernels.chain_sizes(rows, x.shape[1], listed, keeps)
         if sizes is None:
             return None
         room, y = x.new_empty(sizes[0]), x.new_empty((rows, sizes[1]))
         edges, threads = (self._adjacency.ptr, self._adjacency.index), torch.get_num_threads()
-        if not kernels.chain_forward(x, residual, listed, *edges, threads, room, y):
+        if not kernels.chain_forward(x, residual, listed, *edges, keeps, threads, room, y):
             return None
         return y, (room,), listed
 
-    def _one_by_one(self, x: Tensor, residual: Tensor | None) -> _Ran:
-        last, inputs, found = len(self._steps) - 1, [x], []
+    def _one_by_one(self, x: Tensor, residual: Tensor | None, keeps: bool) -> _Ran:
+        last = len(self._steps) - 1
+        inputs: list[Tensor | None] = []
+        found: list[Tensor | None] = []
         for number, (step, operands) in enumerate(_with_operands(self._steps, self._operands)):
-            given = residual if number == last else None
-            y, kept = step.forward(inputs[-1], operands, given)
-            inputs.append(y)
-            found.append(kept)
-        y = inputs.pop()
-        needed: list[Tensor | None] = []
-        for step, each, kept in zip(self._steps, inputs, found, strict=True):
-            if isinstance(step, Normalization) and step.running is not None and kept is not None:
-                mean, variance, counter, momentum = step.running
-                cpu.update_running(each, kept, mean, variance, counter, momentum)
-            needed.append(each if step.keeps_x else None)
-        return y, (*needed, *found), None
+            y, kept = step.forward(x, operands, residual if number == last else None)
+            if keeps:
+                inputs.append(x if step.keeps_x else None)
+                found.append(kept)
+            x = y
+        return x, (*inputs, *found), None
 
 
 _Ran = tuple[Tensor, tuple[Tensor | None, ...], tuple[Any, ...] | None]
@@ -192,9 +196,8 @@ class _Made(NamedTuple):
             begin = end - step.operands
             asked = [number > 0 or needs_x, *of_operands[begin:end]]
             assert grad is not None
-            grad, *of_step = step.backward(
-                grad, kept[number], own[number], operands[begin:end], asked
-            )
+            saved = Saved(kept[number], own[number], operands[begin:end], asked)
+            grad, *of_step = step.backward(grad, saved)
             found[:0] = of_step
             end = begin
         return [grad, *found]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -14,13 +14,11 @@ from graphnorms.kernels import autograd, linear_map
 from graphnorms.kernels.aggregation import autograd as sums
 from graphnorms.kernels.aggregation.operands import Edges, Weights
 from graphnorms.kernels.backend import CPU
-from graphnorms.kernels.point import Call, Parameters
+from graphnorms.kernels.cpu import normalize as cpu
+from graphnorms.kernels.point import Averages, Call, MovedAverages, Parameters
 from graphnorms.kernels.primitive import normalize
 
 Operands = Sequence[Tensor | None]
-
-Running = tuple[Tensor, Tensor, Tensor, float]
-"""Running mean and variance, their counter, and the momentum."""
 
 
 class _Kind(IntEnum):
@@ -32,15 +30,31 @@ class _Kind(IntEnum):
     NORMALIZATION = 3
 
 
+class Saved(NamedTuple):
+    """What the backward of a step is given besides the gradient of its result.
+
+    Args:
+        x: What the step was given, if it keeps that.
+        kept: What its forward returned besides the result.
+        operands: Its tensors with a gradient besides x.
+        needs: Whether x and the operands need one.
+    """
+
+    x: Tensor | None
+    kept: Tensor | None
+    operands: Operands
+    needs: list[bool]
+
+
 class Step(Protocol):
     """A kernel in a chain.
 
-    `operands` are its tensors with a gradient besides x, and `keeps_x` is whether its backward
+    `operands` counts its tensors with a gradient besides x, and `keeps_x` is whether its backward
     needs x.
     """
 
-    operands: ClassVar[int]
-    keeps_x: ClassVar[bool]
+    operands: ClassVar[int] = 0
+    keeps_x: ClassVar[bool] = False
 
     def listed(self, operands: Operands) -> tuple[Any, ...] | None:
         """Return the step for C++; None if it has no place there."""
@@ -50,14 +64,7 @@ class Step(Protocol):
     ) -> tuple[Tensor, Tensor | None]:
         """Run the step; return its result, and what its backward needs besides."""
 
-    def backward(
-        self,
-        grad_y: Tensor,
-        x: Tensor | None,
-        kept: Tensor | None,
-        operands: Operands,
-        needs: list[bool],
-    ) -> Sequence[Tensor | None]:
+    def backward(self, grad_y: Tensor, saved: Saved) -> Sequence[Tensor | None]:
         """Return the gradients of x and of the operands, as far as they are needed."""
 
     def again(self, x: Tensor, *operands: Tensor | None) -> Tensor:
@@ -65,13 +72,11 @@ class Step(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Sum:
+class Sum(Step):
     """A linear sum over neighbours."""
 
     weights: Weights
     adjacency: Adjacency
-    operands: ClassVar[int] = 0
-    keeps_x: ClassVar[bool] = False
 
     def listed(self, operands: Operands) -> tuple[Any, ...] | None:
         """See `Step`."""
@@ -85,16 +90,9 @@ class Sum:
         """See `Step`."""
         return self._along(x, reverse=False), None
 
-    def backward(
-        self,
-        grad_y: Tensor,
-        x: Tensor | None,
-        kept: Tensor | None,
-        operands: Operands,
-        needs: list[bool],
-    ) -> tuple[Tensor | None]:
+    def backward(self, grad_y: Tensor, saved: Saved) -> tuple[Tensor | None]:
         """See `Step`."""
-        return (self._along(grad_y, reverse=True) if needs[0] else None,)
+        return (self._along(grad_y, reverse=True) if saved.needs[0] else None,)
 
     def again(self, x: Tensor, *operands: Tensor | None) -> Tensor:
         """See `Step`."""
@@ -106,7 +104,7 @@ class Sum:
         return CPU.aggregate(x, edges, self.weights)
 
 
-class Linear:
+class Linear(Step):
     """A linear map; its operands are weight and bias."""
 
     operands: ClassVar[int] = 2
@@ -124,19 +122,12 @@ class Linear:
         assert weight is not None
         return linear_map.forward(x, weight, bias), None
 
-    def backward(
-        self,
-        grad_y: Tensor,
-        x: Tensor | None,
-        kept: Tensor | None,
-        operands: Operands,
-        needs: list[bool],
-    ) -> Sequence[Tensor | None]:
+    def backward(self, grad_y: Tensor, saved: Saved) -> Sequence[Tensor | None]:
         """See `Step`."""
-        weight, bias = operands
-        assert x is not None
+        weight, bias = saved.operands
+        assert saved.x is not None
         assert weight is not None
-        return linear_map.backward(grad_y, x, weight, bias, needs)
+        return linear_map.backward(grad_y, saved.x, weight, bias, saved.needs)
 
     def again(self, x: Tensor, *operands: Tensor | None) -> Tensor:
         """See `Step`."""
@@ -145,11 +136,10 @@ class Linear:
         return linear_map.linear(x, weight, bias)
 
 
-class Bias:
+class Bias(Step):
     """One number per channel, in the dtype of x."""
 
     operands: ClassVar[int] = 1
-    keeps_x: ClassVar[bool] = False
 
     def listed(self, operands: Operands) -> tuple[Any, ...]:
         """See `Step`."""
@@ -161,16 +151,9 @@ class Bias:
         """See `Step`."""
         return self.again(x, *operands), None
 
-    def backward(
-        self,
-        grad_y: Tensor,
-        x: Tensor | None,
-        kept: Tensor | None,
-        operands: Operands,
-        needs: list[bool],
-    ) -> tuple[Tensor, Tensor | None]:
+    def backward(self, grad_y: Tensor, saved: Saved) -> tuple[Tensor, Tensor | None]:
         """See `Step`."""
-        return grad_y, grad_y.sum(0) if needs[1] else None
+        return grad_y, grad_y.sum(0) if saved.needs[1] else None
 
     def again(self, x: Tensor, *operands: Tensor | None) -> Tensor:
         """See `Step`."""
@@ -180,34 +163,36 @@ class Bias:
 
 
 @dataclass(frozen=True, slots=True)
-class Normalization:
-    """A normalization, with the running averages that it moves; α, γ and β are its operands."""
+class Normalization(Step):
+    """A normalization; α, γ and β are its operands.
+
+    By `Averages`, which has no backward, or by statistics, which may move averages.
+    """
 
     call: Call
-    running: Running | None
+    averages: MovedAverages | Averages | None
     operands: ClassVar[int] = 3
     keeps_x: ClassVar[bool] = True
 
     def listed(self, operands: Operands) -> tuple[Any, ...]:
         """See `Step`."""
-        return _Kind.NORMALIZATION, tuple(operands), self.call, self.running
+        return _Kind.NORMALIZATION, tuple(operands), self.call, self.averages
 
     def forward(
         self, x: Tensor, operands: Operands, residual: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """See `Step`."""
-        statistics = self.running is not None
-        return CPU.forward(x, residual, self._parameters(operands), self.call, statistics)
+        parameters, averages = self._parameters(operands), self.averages
+        if isinstance(averages, Averages):
+            return cpu.normalize_by_averages(x, residual, parameters, self.call, averages), None
+        y, kept = CPU.forward(x, residual, parameters, self.call, averages is not None)
+        if averages is not None:
+            cpu.update_running(x, kept, *averages)
+        return y, kept
 
-    def backward(
-        self,
-        grad_y: Tensor,
-        x: Tensor | None,
-        kept: Tensor | None,
-        operands: Operands,
-        needs: list[bool],
-    ) -> list[Tensor | None]:
+    def backward(self, grad_y: Tensor, saved: Saved) -> list[Tensor | None]:
         """See `Step`."""
+        x, kept, operands, needs = saved
         assert x is not None
         assert kept is not None
         parameters = self._parameters(operands)

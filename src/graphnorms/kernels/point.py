@@ -101,6 +101,24 @@ At a point with a function `mean_scale` is its slope, `(1,)`, or its slope and s
 
 NO_PARAMETERS: Final[Parameters] = (None, None, None)
 
+NO_STATISTICS: Final = Point(None, None)
+
+
+class Averages(NamedTuple):
+    """Averages of mean and variance, `(channels,)`, which take the place of statistics."""
+
+    mean: Tensor
+    var: Tensor
+
+
+class MovedAverages(NamedTuple):
+    """Averages that a normalization over the batch moves, their counter, and the weight of x."""
+
+    mean: Tensor
+    var: Tensor
+    counter: Tensor
+    momentum: float
+
 
 class Call(NamedTuple):
     """The arguments of a call without gradients: all but x, parameters and residual.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels import autograd, reference, synchronized
-from graphnorms.kernels.backend import pick, runs_as_operator
+from graphnorms.kernels.backend import CPU, pick, runs_as_operator
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.domain_cells import cells_of_center
 from graphnorms.kernels.dropout import draw_seed
@@ -17,10 +17,12 @@ from graphnorms.kernels.layout import Layout
 from graphnorms.kernels.operators import forward_operator
 from graphnorms.kernels.point import (
     NO_PARAMETERS,
+    Averages,
     Call,
     Over,
     Parameters,
     Point,
+    accumulation_dtype,
     check_activation,
     check_dropout,
     check_function,
@@ -229,6 +231,39 @@ def _statistics_over_nodes(x: Tensor, call: Call, measured: Tensor, direct: bool
         return found
 
     return Statistics(mean, lambda: parts()[2], measured if direct else None)
+
+
+def normalize_by_averages(
+    x: Tensor,
+    call: Call,
+    parameters: Parameters,
+    averages: Averages,
+    residual: Tensor | None,
+    backend: str,
+) -> Tensor | None:
+    """Normalize by averages in one pass of a kernel, if possible: on the CPU, without gradients.
+
+    Args:
+        x, residual: The features, and what is added last.
+        call: All rows as one segment, without statistics.
+        parameters: Those of the call.
+        averages: They take the place of statistics.
+        backend: See `segment_normalize`.
+    """
+    learning = torch.is_grad_enabled() and any(
+        each is not None and each.requires_grad for each in (x, residual, *parameters)
+    )
+    wide = accumulation_dtype(x.dtype)
+    if (
+        learning
+        or not x.is_cpu
+        or not is_plain(x)
+        or backend not in ("auto", CPU.name)
+        or any(average.dtype is not wide for average in averages)
+        or pick("cpu", x.dtype, None, None, False, False, backend) is not CPU
+    ):
+        return None
+    return cpu.normalize_by_averages(x, residual, parameters, call, averages)
 
 
 def move_averages(

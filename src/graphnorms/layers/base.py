@@ -10,29 +10,31 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.index_checks import check_mask
-from graphnorms.kernels.chain_steps import Running
 from graphnorms.kernels.dropout import draw_seed
 from graphnorms.kernels.point import (
+    NO_STATISTICS,
+    Averages,
     Call,
+    MovedAverages,
     Parameters,
     Point,
     check_activation,
     check_dropout,
     check_residual,
 )
-from graphnorms.kernels.primitive import Statistics, finish, normalize
+from graphnorms.kernels.primitive import Statistics, finish, normalize, normalize_by_averages
 from graphnorms.kernels.ranks import Group, Ranks, as_ranks
 from graphnorms.layers.argument_checks import check_channels, check_eps, check_features
 from graphnorms.layers.inner_batch_norm import InnerBatchNorm
 from graphnorms.layers.norm_options import PlainOptions, place, signature_of
-from graphnorms.layers.running_statistics import RunningStatistics
+from graphnorms.layers.running_statistics import RunningStatistics, by_running
 from graphnorms.segments import Segments, as_segments
 
 Equation = tuple[Point, Tensor | None, Tensor | None, Tensor | None, float]
 """The point, α, γ, β and ε."""
 
-OneCall = tuple[Call, Parameters, Running | None]
-"""A call of the primitive, its parameters, and the running averages that it moves."""
+OneCall = tuple[Call, Parameters, MovedAverages | Averages | None]
+"""A call of the primitive, its parameters, and the averages that it moves, or goes by."""
 
 Given = tuple[Tensor | Segments | None, int | None, Tensor | None]
 """The arguments `batch`, `batch_size` and `mask` of a call; see `Norm.forward`."""
@@ -400,6 +402,34 @@ class Norm(RunningStatistics):
         if mask is not None:
             y = torch.where(mask.unsqueeze(1), y, x)
         return y if residual is None else y + residual
+
+    def _by_averages(
+        self,
+        x: Tensor,
+        residual: Tensor | None,
+        mask: Tensor | None,
+        averages: Averages,
+        affine: tuple[Tensor | None, Tensor | None, float],
+        *,
+        plain: bool = False,
+    ) -> Tensor:
+        """Normalize by averages, with the epilogue unless `plain`.
+
+        Args:
+            x, residual, mask: The arguments of the call.
+            averages: The running averages, `(channels,)`.
+            affine: γ, β and ε.
+            plain: Whether to leave out the epilogue.
+        """
+        weight, bias, eps = affine
+        if mask is None and (plain or not self.training):
+            equation = (NO_STATISTICS, None, weight, bias, eps)
+            call, parameters = self._call(x, as_segments(None, rows_of=x), equation, plain=plain)
+            y = normalize_by_averages(x, call, parameters, averages, residual, self.backend)
+            if y is not None:
+                return y
+        running = by_running(*averages, weight, bias, eps)
+        return running(x) if plain else self._transformed(x, residual, mask, running)
 
     def _own_repr(self) -> str:
         return "" if self.in_channels is None else str(self.in_channels)

@@ -7,13 +7,19 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.chain_steps import Running
-from graphnorms.kernels.point import Over, Point, accumulation_dtype
+from graphnorms.kernels.point import (
+    NO_STATISTICS,
+    Averages,
+    MovedAverages,
+    Over,
+    Point,
+    accumulation_dtype,
+)
 from graphnorms.layers.argument_checks import check_eps, check_momentum
 from graphnorms.layers.base import Given, Norm, OneCall
 from graphnorms.layers.inner_batch_norm import InnerBatchNorm, is_untouched, of_inner, reset
 from graphnorms.layers.norm_options import NormOptions, place
-from graphnorms.layers.running_statistics import by_running, update_by_batch
+from graphnorms.layers.running_statistics import update_by_batch
 from graphnorms.segments import Segments, as_segments
 from graphnorms.tracing import is_traced
 
@@ -90,10 +96,11 @@ class BatchNorm(Norm):
 
     @property
     def is_one_call(self) -> bool:
-        """See `Norm`; by the statistics of the batch, which no hook on `module` sees."""
+        """See `Norm`; no hook on `module` sees it, and by running averages it has no gradient."""
         own: Any = self._modules["module"]
-        plain = is_untouched(own, InnerBatchNorm)
-        return plain and bool(own.training) and not self.allow_single_element
+        if not is_untouched(own, InnerBatchNorm) or self.allow_single_element:
+            return False
+        return bool(own.training) or not torch.is_grad_enabled()
 
     def reset_running_stats(self) -> None:
         """Set the running mean to 0, the running variance to 1 and the counter to 0."""
@@ -104,20 +111,23 @@ class BatchNorm(Norm):
         reset(self.module, "reset_parameters")
 
     def as_call(self, x: Tensor, segments: Segments, channels: int) -> OneCall | None:
-        """See `Norm.as_call`; for training by statistics of the batch."""
+        """See `Norm.as_call`."""
         own: Any = self._modules["module"]
         mean, var, count = own.running_mean, own.running_var, own.num_batches_tracked
-        if x.shape[0] < 2 or not own.training:
+        point, wide = self.point, accumulation_dtype(x.dtype)
+        averages: MovedAverages | Averages | None = None
+        if mean is not None and (mean.dtype, var.dtype) != (wide, wide):
             return None
-        running: Running | None = None
-        if mean is not None and own.track_running_stats:
-            wide = accumulation_dtype(x.dtype)
-            kinds = mean.dtype, var.dtype, count.dtype
-            if own.momentum is None or kinds != (wide, wide, torch.int64):
+        if not own.training and mean is not None:
+            point, averages = NO_STATISTICS, Averages(mean, var)
+        elif x.shape[0] < 2:
+            return None
+        elif mean is not None and own.track_running_stats:
+            if own.momentum is None or count.dtype is not torch.int64:
                 return None
-            running = mean, var, count, own.momentum
-        equation = (self.point, None, own.weight, own.bias, own.eps)
-        return *self._call(x, as_segments(None, rows_of=x), equation), running
+            averages = MovedAverages(mean, var, count, own.momentum)
+        equation = (point, None, own.weight, own.bias, own.eps)
+        return *self._call(x, as_segments(None, rows_of=x), equation), averages
 
     def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
         # `self.module` would make a small call 1 % slower.
@@ -150,8 +160,8 @@ class BatchNorm(Norm):
         if not by_batch:
             assert running_mean is not None
             assert running_var is not None
-            running = by_running(running_mean, running_var, own.weight, own.bias, own.eps)
-            return running(x) if plain else self._transformed(x, residual, mask, running)
+            averages, affine = Averages(running_mean, running_var), (own.weight, own.bias, own.eps)
+            return self._by_averages(x, residual, mask, averages, affine, plain=plain)
         if own.training and x.shape[0] == 1 and not self._is_shared():
             raise self._single_row()
         segments = as_segments(None, rows_of=x, mask=mask)

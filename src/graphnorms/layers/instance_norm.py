@@ -7,14 +7,13 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.point import Over, Point
+from graphnorms.kernels.point import Averages, Over, Point
 from graphnorms.kernels.primitive import Statistics
 from graphnorms.layers.argument_checks import check_momentum
 from graphnorms.layers.base import Given, Norm
 from graphnorms.layers.norm_options import NormOptions, place
 from graphnorms.layers.running_statistics import (
     add_averages,
-    by_running,
     reset_averages,
     update_running,
 )
@@ -118,8 +117,8 @@ class InstanceNorm(Norm):
         mean, var = self.running_mean, self.running_var
         tracked = self.track_running_stats and mean is not None
         if tracked and not self.training and mean is not None and var is not None:
-            running = by_running(mean, var, self.weight, self.bias, self.eps)
-            return self._transformed(x, residual, mask, running)
+            affine = (self.weight, self.bias, self.eps)
+            return self._by_averages(x, residual, mask, Averages(mean, var), affine)
         y, statistics = self._normalize(
             x,
             segments,

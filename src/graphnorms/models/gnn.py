@@ -189,7 +189,7 @@ class GNN(nn.Module):
 
     def _convolved_in_one_node(self, x: Tensor, context: GraphContext) -> Tensor | None:
         """Run all convolutions as one node, see `in_one_node`; `None` if that cannot be."""
-        if self.config.residual or not torch.is_grad_enabled():
+        if self.config.residual:
             return None
         parts: list[Part] = []
         convolution: Any

@@ -1,4 +1,4 @@
-"""Linears, norms and a sum over neighbours as one node of autograd's graph."""
+"""Linears, norms and sums over neighbours run behind each other by one call."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Part = nn.Module | Tensor | Weights
 def in_one_node(
     x: Tensor, context: GraphContext, residual: Tensor | None, parts: Sequence[Part]
 ) -> Tensor | None:
-    """Run the parts of one or more convolutions behind each other as one node of autograd's graph.
+    """Run the parts of one or more convolutions behind each other, as one node with gradients.
 
     Args:
         x: What the first of them is given.
@@ -37,11 +37,11 @@ def in_one_node(
         parts: The parts.
 
     Returns:
-        The result; `None` where the parts must be called one by one: without gradients, off the
-        CPU, in traced or transformed code, under autocast, with a layer that is not a single
-        kernel, or with one that is replaced or has a hook, which would see no gradient.
+        The result; `None` where the parts must be called one by one: off the CPU, in traced or
+        transformed code, under autocast, with a layer that is not a single kernel, or with one
+        that is replaced or has a hook, which would see nothing.
     """
-    if not (torch.is_grad_enabled() and is_plain(x) and x.is_cpu):
+    if not (is_plain(x) and x.is_cpu):
         return None
     if not _fit(x, context.adjacency, residual, parts):
         return None

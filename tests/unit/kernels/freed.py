@@ -18,8 +18,10 @@ from torch import Tensor
 import graphnorms as gn
 from graphnorms.kernels.aggregation.operands import Edges, Weights
 from graphnorms.kernels.cpu import aggregate, gather, normalize
+from graphnorms.kernels.point import NO_STATISTICS, Averages, Call
 from graphnorms.kernels.triton import aggregate as triton_aggregate
 from graphnorms.kernels.triton import normalize as triton_normalize
+from graphnorms.segments import Segments
 from tests.interpreter import choose_interpreter
 from tests.operands import (
     run_aggregate,
@@ -119,6 +121,19 @@ def calls(backend: str) -> Iterator[tuple[str, Callable[..., object], Arguments]
                 "momentum": 0.1,
             },
         )
+        yield (
+            "normalize_by_averages",
+            _by_averages,
+            {
+                "x": torch.ones(ROWS, CHANNELS),
+                "residual": torch.ones(ROWS, CHANNELS),
+                "ptr": torch.tensor([0, ROWS]),
+                "weight": torch.ones(CHANNELS),
+                "bias": torch.ones(CHANNELS),
+                "mean": torch.ones(CHANNELS),
+                "var": torch.ones(CHANNELS),
+            },
+        )
         for dtype in (torch.float32, torch.uint8):
             yield (
                 f"gather {dtype}",
@@ -133,6 +148,21 @@ def calls(backend: str) -> Iterator[tuple[str, Callable[..., object], Arguments]
                     "transpose_index": torch.tensor([1, 0]),
                 },
             )
+
+
+def _by_averages(
+    *,
+    x: Tensor,
+    residual: Tensor,
+    ptr: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    var: Tensor,
+) -> Tensor:
+    call = Call(Segments(ptr, None, ROWS), NO_STATISTICS)
+    affine = (None, weight, bias)
+    return normalize.normalize_by_averages(x, residual, affine, call, Averages(mean, var))
 
 
 def _gather(

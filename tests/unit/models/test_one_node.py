@@ -91,8 +91,8 @@ def runs_in_one_call(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Note of each chain whether one call of C++ ran it."""
     seen, run = [], Chain._in_one_call
 
-    def noted(self: Chain, x: Tensor, residual: Tensor | None) -> Any:
-        found = run(self, x, residual)
+    def noted(self: Chain, *given: Any) -> Any:
+        found = run(self, *given)
         seen.append(found is not None)
         return found
 
@@ -137,6 +137,53 @@ def test_one_call_is_the_parts(
     for one, apart in zip(*found, strict=True):
         size = max(float(each.detach().abs().max()) for each in apart)
         torch.testing.assert_close(one, apart, rtol=1e-4, atol=1e-4 * size)
+
+
+@needs_one_call
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("norm", NORMS)
+def test_without_gradients_it_is_one_call_as_well(
+    norm: str, residual: bool, training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit what the parts compute, averages that move among it."""
+    seen = runs_in_one_call(monkeypatch)
+    graphs = random_graphs(24, 30)
+    config = ModelConfig(name="gin", layers=3, hidden=20, residual=residual, dropout=0.0)
+    made = GNN(config, norm, graphs.num_features, graphs.num_classes, seed=0)
+    batch = graphs.batch(torch.arange(24))
+    with torch.no_grad():
+        made(batch.x, batch.adjacency, batch.segments)  # moves averages off 0 and 1
+        seen.clear()
+        found = []
+        for model in (made.train(training), hooked(copy.deepcopy(made))):
+            logits = model(batch.x, batch.adjacency, batch.segments)
+            found.append([logits, *model.buffers()])
+    assert seen == [True] * (config.layers if residual else 1)
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+@needs_one_call
+def test_what_no_backward_needs_is_not_kept() -> None:
+    """Twelve layers without gradients take the memory of three."""
+    peaks = [peak_without_gradients(layers) for layers in (3, 12)]
+    assert peaks[1] == peaks[0]
+
+
+def peak_without_gradients(layers: int) -> int:
+    """The bytes that torch allocates in a call without gradients, at most at once."""
+    graphs = random_graphs(24, 30)
+    config = ModelConfig(name="gin", layers=layers, hidden=64)
+    model = GNN(config, "graph", graphs.num_features, graphs.num_classes, seed=0).eval()
+    batch = graphs.batch(torch.arange(24))
+    with torch.no_grad(), torch.profiler.profile(profile_memory=True) as profile:
+        model(batch.x, batch.adjacency, batch.segments)
+    held = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
 
 
 @needs_one_call

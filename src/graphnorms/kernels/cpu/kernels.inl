@@ -164,6 +164,7 @@ template <class T> void fill(Kernels& kernels, Dtype dtype) {
 #if defined(GRAPHNORMS_FORWARD)
     kernels.forward[dtype] = forward<T>;
     kernels.update_running[dtype] = update_running<T>;
+    kernels.by_averages[dtype] = by_averages<T>;
     kernels.aggregation.forward[dtype] = aggregate<T>;
     kernels.aggregation.backward[dtype] = aggregate_backward<T>;
 #elif defined(GRAPHNORMS_BACKWARD)

@@ -43,6 +43,8 @@ Answer normalize_forward(const View& x, const View& residual, const Parameters& 
                          bool with_moment, int threads, const View& y, const View& statistics);
 Answer normalize_backward(const View& grad_y, const View& x, const Parameters& of, const View& statistics,
                           const nb::tuple& call, int threads, const View& grad_x, const Parameters& grads);
+bool normalize_by_averages(const View& x, const View& residual, const Parameters& of, const nb::tuple& call,
+                           const View& mean, const View& var, int threads, const View& y);
 bool update_running(const View& x, const View& statistics, const View& mean, const View& var, const View& batches,
                     int64_t rows, double momentum);
 bool linear_forward(const View& x, const View& weight, const View& bias, int threads, const View& y);

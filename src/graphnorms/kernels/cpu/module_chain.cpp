@@ -1,8 +1,9 @@
 // Kernels one behind the other, each on the result of the one before, without Python between them.
 //
 // Everything is float32. What is kept for the backward lies in one piece of memory, the room: what every linear map and
-// every normalization was given, and the statistics of the latter. Other results pass. The gradients of all parameters lie in another. As in
-// module_normalize.cpp a call that does not fit is answered with false.
+// every normalization was given, and the statistics of the latter. Other results pass through two buffers in turns, and
+// without a backward all of them do. The gradients of all parameters lie in another piece. As in module_normalize.cpp a
+// call that does not fit is answered with false.
 #include <nanobind/stl/optional.h>
 
 #include <algorithm>
@@ -20,7 +21,8 @@ namespace {
 //   the sum over neighbours:  node scale or None, self weight
 //   the linear map:           weight, bias or None
 //   a bias:                   bias
-//   the normalization:        (α, γ, β), its Call, and running mean, variance, counter and momentum, or None
+//   the normalization:        (α, γ, β), its Call, and None, or running mean, variance, counter and momentum, which it
+//                             moves, or mean and variance alone, by which it normalizes
 enum Kind : int { kSum, kLinear, kBias, kNormalization };
 
 // How many tensors of a step may have a gradient, `None` among them.
@@ -37,7 +39,9 @@ struct Step {
     int64_t size = 0;                     // of the statistics
 
     nb::handle operator[](size_t i) const { return item(of, i); }
-    bool has_running() const { return kind == kNormalization && !(*this)[3].is_none(); }
+    size_t averages() const { return kind == kNormalization && !(*this)[3].is_none() ? nb::len((*this)[3]) : 0; }
+    bool moves_averages() const { return averages() == 4; }
+    bool goes_by_averages() const { return averages() == 2; }
     Parameters normalized_by() const { return Parameters(nb::borrow<nb::tuple>((*this)[1])); }
     nb::tuple call() const { return nb::borrow<nb::tuple>((*this)[2]); }
 };
@@ -63,15 +67,22 @@ class Passing {
 
 // Where everything lies.
 struct Plan {
-    Plan(int64_t rows, int64_t columns, const nb::tuple& listed) : rows(rows), columns(columns) {
+    // `keeps`: whether there will be a backward. Running averages are moved behind the last step and need as much.
+    Plan(int64_t rows, int64_t columns, const nb::tuple& listed, bool keeps) : rows(rows), columns(columns) {
         for (nb::handle each : listed)
             if (!add(nb::borrow<nb::tuple>(each))) return;
+        for (const Step& step : steps) keeps |= step.moves_averages();
+        for (Step& step : steps) {
+            step.statistics = keeps ? room : 0;
+            room = std::max(room, step.statistics + whole_lines(step.size));
+        }
         for (size_t s = 0; s + 1 < steps.size(); ++s) {
             widest = std::max(widest, steps[s].out);
-            if (steps[s + 1].kind != kLinear && steps[s + 1].kind != kNormalization) continue;
+            if (!keeps || (steps[s + 1].kind != kLinear && steps[s + 1].kind != kNormalization)) continue;
             steps[s].result = room;
             room += whole_lines(rows * steps[s].out);
         }
+        room = std::max(room, kLine);  // an address, also where nothing is kept
         fits = !steps.empty();
     }
 
@@ -84,12 +95,10 @@ struct Plan {
         } else if (step.kind == kNormalization) {
             static float somewhere;  // a tensor that is only described
             const Parameters by = step.normalized_by();
-            step.size = statistics_size(View(&somewhere, rows, columns), by, step.call(), step.has_running());
+            step.size = statistics_size(View(&somewhere, rows, columns), by, step.call(), step.moves_averages());
             for (const View* parameter : {&by.mean_scale, &by.weight, &by.bias})
                 if (!parameter->none() && !parameter->is_vector(kFloat, columns)) return false;
             if (step.size < 0) return false;
-            step.statistics = room;
-            room += whole_lines(step.size);
         }
         columns = step.out;
         steps.push_back(step);
@@ -101,8 +110,8 @@ struct Plan {
     int64_t rows, columns, room = 0, widest = 0;
 };
 
-nb::object chain_sizes(int64_t rows, int64_t columns, const nb::tuple& steps) {
-    const Plan plan(rows, columns, steps);
+nb::object chain_sizes(int64_t rows, int64_t columns, const nb::tuple& steps, bool keeps) {
+    const Plan plan(rows, columns, steps, keeps);
     if (!plan.fits) return nb::none();
     return nb::make_tuple(plan.room, plan.columns);
 }
@@ -133,10 +142,10 @@ void sum_rows(const View& x, float* sums) {
 }
 
 Answer chain_forward(nb::handle x_, nb::handle residual_, const nb::tuple& listed, nb::handle ptr_, nb::handle index_,
-                     int threads, nb::handle room_, nb::handle y_) {
+                     bool keeps, int threads, nb::handle room_, nb::handle y_) {
     const View x(x_), residual(residual_), ptr(ptr_), index(index_), room(room_), y(y_), none{nb::none()};
     if (x.dtype() != kFloat || !x.has_whole_rows()) return false;
-    const Plan plan(x.size(0), x.size(1), listed);
+    const Plan plan(x.size(0), x.size(1), listed, keeps);
     if (!plan.fits || !room.is_vector(kFloat, plan.room) || !y.is_matrix(kFloat, plan.rows, plan.columns))
         return false;
     Passing passing(plan.rows, plan.widest);
@@ -154,8 +163,14 @@ Answer chain_forward(nb::handle x_, nb::handle residual_, const nb::tuple& liste
             case kLinear: done = linear_forward(from, View(step[1]), View(step[2]), threads, to); break;
             case kBias: done = inputs.size() > 1 && add_bias(from, View(step[1]), to); break;
             case kNormalization:
+                if (step.goes_by_averages()) {
+                    const nb::tuple by = nb::borrow<nb::tuple>(step[3]);
+                    done = normalize_by_averages(from, last ? residual : none, step.normalized_by(), step.call(),
+                                                 View(item(by, 0)), View(item(by, 1)), threads, to);
+                    break;
+                }
                 done = normalize_forward(from, last ? residual : none, step.normalized_by(), step.call(),
-                                         step.has_running(), threads, to,
+                                         step.moves_averages(), threads, to,
                                          View(room.as<float>() + step.statistics, step.size));
                 break;
             default: return false;
@@ -166,7 +181,7 @@ Answer chain_forward(nb::handle x_, nb::handle residual_, const nb::tuple& liste
     // Only now, as a chain that stops is run again by other means.
     for (size_t s = 0; s < plan.steps.size(); ++s) {
         const Step& step = plan.steps[s];
-        if (!step.has_running()) continue;
+        if (!step.moves_averages()) continue;
         const nb::tuple running = nb::borrow<nb::tuple>(step[3]);
         if (!update_running(inputs[s], View(room.as<float>() + step.statistics, step.size), View(item(running, 0)),
                             View(item(running, 1)), View(item(running, 2)), plan.rows,
@@ -182,7 +197,7 @@ Answer chain_backward(nb::handle grad_y_, nb::handle x_, const nb::tuple& listed
     const View grad_y(grad_y_), x(x_), ptr(ptr_), index(index_), room(room_), grad_x(grad_x_), grads(grads_);
     const View none{nb::none()};
     if (x.dtype() != kFloat || !x.has_whole_rows()) return false;
-    const Plan plan(x.size(0), x.size(1), listed);
+    const Plan plan(x.size(0), x.size(1), listed, true);
     if (!plan.fits || !room.is_vector(kFloat, plan.room) || grads.dtype() != kFloat || grads.dims() != 1 ||
         !grads.contiguous() || grad_y.dtype() != kFloat || !grad_y.has_whole_rows() || grad_y.size(0) != plan.rows ||
         grad_y.size(1) != plan.columns || (!grad_x.none() && !(grad_x.is_like(x) && grad_x.contiguous())))
@@ -223,6 +238,7 @@ Answer chain_backward(nb::handle grad_y_, nb::handle x_, const nb::tuple& listed
                 if (float* sums = place(step.out)) sum_rows(*grad, sums);
                 break;
             case kNormalization: {
+                if (step.goes_by_averages()) return false;
                 const Parameters by = step.normalized_by();
                 const View of_scale(place(step.in), step.in), of_weight(place(step.in), step.in);
                 const View of_bias(place(step.in), step.in);
@@ -242,9 +258,10 @@ Answer chain_backward(nb::handle grad_y_, nb::handle x_, const nb::tuple& listed
 }  // namespace
 
 void bind_chain(nb::module_& m) {
-    m.def("chain_sizes", chain_sizes, nb::arg("rows"), nb::arg("columns"), nb::arg("steps"));
+    m.def("chain_sizes", chain_sizes, nb::arg("rows"), nb::arg("columns"), nb::arg("steps"),
+          nb::arg("keeps"));
     m.def("chain_forward", chain_forward, nb::arg("x"), nb::arg("residual").none(), nb::arg("steps"),
-          nb::arg("ptr"), nb::arg("index"), nb::arg("threads"), nb::arg("room"), nb::arg("y"));
+          nb::arg("ptr"), nb::arg("index"), nb::arg("keeps"), nb::arg("threads"), nb::arg("room"), nb::arg("y"));
     m.def("chain_backward", chain_backward, nb::arg("grad_y"), nb::arg("x"), nb::arg("steps"), nb::arg("ptr"),
           nb::arg("index"), nb::arg("threads"), nb::arg("room"), nb::arg("places"), nb::arg("grad_x").none(),
           nb::arg("grads"));

@@ -108,6 +108,19 @@ bool fill(Norm& n, const View& x, const Parameters& parameters, const Call& call
     return true;
 }
 
+bool fill_forward(NormForward& p, const View& x, const View& residual, const Parameters& of, const Call& call,
+                  int threads, const View& y) {
+    if (!fill(p, x, of, call, threads) || !y.is_like(x) || !y.contiguous() ||
+        (!residual.none() && !residual.is_like(x)))
+        return false;
+    p.x = x.data();
+    p.x_stride = x.stride(0);
+    p.residual = residual.data();
+    p.residual_stride = residual.none() ? 0 : residual.stride(0);
+    p.y = y.data();
+    return true;
+}
+
 // One tensor holds the statistics: shift, then rstd, then the moment where it is asked for.
 bool fill_statistics(Norm& n, const View& x, const View& statistics, bool with_moment) {
     const int numbers = accumulation(x.dtype());
@@ -167,17 +180,28 @@ int64_t statistics_size(const View& x, const Parameters& of, const nb::tuple& ca
 Answer normalize_forward(const View& x, const View& residual, const Parameters& of, const nb::tuple& call,
                          bool with_moment, int threads, const View& y, const View& statistics) {
     NormForward p;
-    if (!fill(p, x, of, Call(call), threads) || !fill_statistics(p, x, statistics, with_moment) || !y.is_like(x) ||
-        !y.contiguous() || (!residual.none() && !residual.is_like(x)))
+    if (!fill_forward(p, x, residual, of, Call(call), threads, y) || !fill_statistics(p, x, statistics, with_moment))
         return false;
-    p.x = x.data();
-    p.x_stride = x.stride(0);
-    p.residual = residual.data();
-    p.residual_stride = residual.none() ? 0 : residual.stride(0);
-    p.y = y.data();
     nb::gil_scoped_release others_run;
     check_contents(p);
     return answer(p, current.forward[x.dtype()]);
+}
+
+bool normalize_by_averages(const View& x, const View& residual, const Parameters& of, const nb::tuple& call, const View& mean,
+                           const View& var, int threads, const View& y) {
+    NormByAverages p;
+    if (!fill_forward(p, x, residual, of, Call(call), threads, y) || p.center != kNone || p.scale != kNone ||
+        p.function != kNoFunction || p.order || p.segments != 1 || p.affine_stride)
+        return false;
+    for (const View* average : {&mean, &var})
+        if (!average->is_vector(accumulation(x.dtype()), p.channels)) return false;
+    p.mean = mean.data();
+    p.var = var.data();
+    nb::gil_scoped_release others_run;
+    check_contents(p);
+    if (p.ptr[1] != p.rows) return false;
+    current.by_averages[x.dtype()](p);
+    return true;
 }
 
 namespace {
@@ -277,6 +301,12 @@ Answer double_backward(nb::handle of_grad_x_, const nb::tuple& of_grads_, nb::ha
     return answer(p, current.double_backward[x.dtype()]);
 }
 
+bool by_averages(nb::handle x, nb::handle residual, const nb::tuple& parameters, const nb::tuple& call, nb::handle mean,
+                 nb::handle var, int threads, nb::handle y) {
+    return normalize_by_averages(View(x), View(residual), Parameters(parameters), call, View(mean), View(var), threads,
+                                 View(y));
+}
+
 bool update(nb::handle x, nb::handle statistics, nb::handle mean, nb::handle var, nb::handle batches, int64_t rows,
             double momentum) {
     return update_running(View(x), View(statistics), View(mean), View(var), View(batches), rows, momentum);
@@ -294,6 +324,8 @@ void bind_normalize(nb::module_& m) {
     m.def("normalize_double_backward", double_backward, nb::arg("of_grad_x"), nb::arg("of_grads"),
           nb::arg("grad_y"), nb::arg("x"), nb::arg("parameters"), nb::arg("statistics"), nb::arg("call"),
           nb::arg("threads"), nb::arg("grad_grad_y"), nb::arg("grad_x"), nb::arg("grads"));
+    m.def("normalize_by_averages", by_averages, nb::arg("x"), nb::arg("residual").none(), nb::arg("parameters"),
+          nb::arg("call"), nb::arg("mean"), nb::arg("var"), nb::arg("threads"), nb::arg("y"));
     m.def("update_running", update, nb::arg("x"), nb::arg("statistics"), nb::arg("mean"),
           nb::arg("var"), nb::arg("batches"), nb::arg("rows"), nb::arg("momentum"));
 }

@@ -26,7 +26,7 @@ from graphnorms.kernels.cpu.extension import (
     unreadable,
 )
 from graphnorms.kernels.layout import Layout
-from graphnorms.kernels.point import Call, Parameters, accumulation_dtype
+from graphnorms.kernels.point import Averages, Call, Parameters, accumulation_dtype
 from graphnorms.kernels.tensor_checks import check_memory
 
 
@@ -58,6 +58,30 @@ def normalize_forward(
         elif done is False:
             raise unreadable()
     return y, statistics
+
+
+def normalize_by_averages(
+    x: Tensor, residual: Tensor | None, parameters: Parameters, call: Call, averages: Averages
+) -> Tensor:
+    """Normalize by averages, without a gradient.
+
+    Args:
+        call: Of one segment of all rows, without statistics.
+        averages: In the accumulation dtype.
+    """
+    y = torch.empty_like(x)
+    run = kernels().normalize_by_averages
+    how = (*averages, torch.get_num_threads())
+    if not run(x, residual, parameters, call, *how, y):
+        x = features(x)
+        if residual is not None:
+            residual = rows_like("residual", residual, x)
+        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for name, average in averages._asdict().items():
+            _check_vector(name, average, (x.shape[1],), accumulation_dtype(x.dtype))
+        if not run(x, residual, *_fitting(x, parameters, call), *how, y):
+            raise unreadable()
+    return y
 
 
 def normalize_backward(
@@ -185,20 +209,24 @@ def update_running(
             ("running_var", running_var, (channels,), dtype),
             ("num_batches_tracked", num_batches_tracked, (), torch.int64),
         ):
-            if (
-                tensor.shape != shape
-                or tensor.dtype != wanted
-                or not tensor.is_cpu
-                or not tensor.is_contiguous()
-            ):
-                raise ValueError(
-                    f"{name} is {tuple(tensor.shape)} of {tensor.dtype}, "
-                    f"expected {shape} of {wanted}"
-                )
-            check_memory(name, tensor)
+            _check_vector(name, tensor, shape, wanted)
         first = features(resolved("x", x)[:1])
         if not run(first, statistics, *averages, rows, momentum):
             raise unreadable()
+
+
+def _check_vector(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Refuse what a kernel cannot read, or would write to a copy of."""
+    if (
+        tensor.shape != shape
+        or tensor.dtype != dtype
+        or not tensor.is_cpu
+        or not tensor.is_contiguous()
+    ):
+        raise ValueError(
+            f"{name} is {tuple(tensor.shape)} of {tensor.dtype}, expected {shape} of {dtype}"
+        )
+    check_memory(name, tensor)
 
 
 _WIDE: Final = (torch.float32, torch.float64)

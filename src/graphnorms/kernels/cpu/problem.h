@@ -85,12 +85,19 @@ struct Running {
     void* var;  // (channels), accumulation dtype
 };
 
+// A forward by averages that are given in place of statistics; all rows count, in their order.
+struct NormByAverages : NormForward {
+    const void* mean;
+    const void* var;  // (channels), accumulation dtype
+};
+
 // One table per instruction set; kernels.inl fills it, each pass in a translation unit of its own.
 struct Kernels {
     void (*forward[kDtypes])(const NormForward&);
     void (*backward[kDtypes])(const NormBackward&);
     void (*double_backward[kDtypes])(const NormDoubleBackward&);
     void (*update_running[kDtypes])(const Running&);
+    void (*by_averages[kDtypes])(const NormByAverages&);
     AggregateKernels aggregation;
     LinearKernels linear;
 };
