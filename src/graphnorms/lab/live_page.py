@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from graphnorms.errors import one_line
+from graphnorms.report.chart import start_bundling
 
 if TYPE_CHECKING:
     from graphnorms.lab.comparison import Comparison
@@ -35,6 +36,7 @@ class LivePage:
     """
 
     def __init__(self, comparison: Callable[[], Comparison]) -> None:
+        start_bundling()  # ready when the first page needs it, and gone before workers are many
         self._comparison = comparison
         self._next = time.monotonic() + max(_PAGE_AGE, _TIMES_ITS_COST * _FIRST_COST)
 

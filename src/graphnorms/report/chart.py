@@ -10,12 +10,17 @@ Python and once more in JavaScript where axes are switched.
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import IO, Any, Final, TypeAlias
 
 from graphnorms.errors import unknown_name
 from graphnorms.files import replacing
@@ -179,12 +184,45 @@ def javascript() -> str:
     Raises:
         ImportError: vl-convert is not installed.
     """
-    return str(_vl_convert().javascript_bundle()).replace("</script", "<\\/script")
+    process, found = start_bundling()
+    with found:
+        if process.wait():
+            raise ImportError(_MISSING if find_spec("vl_convert") is None else _FAILED)
+        found.seek(0)
+        return found.read().decode().replace("</script", "<\\/script")
+
+
+@cache
+def start_bundling() -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+    """Start to bundle what `javascript` returns, in another process.
+
+    The bundler is a JavaScript engine, which takes 100 MiB of a process and keeps a part of them.
+    """
+    found = tempfile.TemporaryFile()  # noqa: SIM115, read when the process has ended
+    process = subprocess.Popen(
+        [sys.executable, "-c", _BUNDLE, json.dumps(sys.path, default=str)],
+        stdin=subprocess.DEVNULL,
+        stdout=found,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C ends a run, which then writes its page
+    )
+    return process, found
+
+
+_BUNDLE: Final = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); import vl_convert; "
+    "sys.stdout.buffer.write(vl_convert.javascript_bundle().encode())"
+)
+_MISSING: Final = "figures need vl-convert: pip install 'graphnorms[lab]'"
+_FAILED: Final = (
+    "vl-convert does not bundle Vega; see why: "
+    "python -c 'import vl_convert; vl_convert.javascript_bundle()'"
+)
 
 
 def _vl_convert() -> Any:
     try:
         import vl_convert
     except ImportError:
-        raise ImportError("figures need vl-convert: pip install 'graphnorms[lab]'") from None
+        raise ImportError(_MISSING) from None
     return vl_convert

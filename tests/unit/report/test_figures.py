@@ -18,6 +18,7 @@ from graphnorms.lab.curves import CURVES
 from graphnorms.lab.paired_tests import differences_to
 from graphnorms.lab.trivial import Trivial
 from graphnorms.lab.verdict import Verdict
+from graphnorms.report import chart
 from graphnorms.report.chart import SUFFIXES, Figure
 from graphnorms.report.curve_figures import curve_rows
 from graphnorms.report.figures import FIGURES, draw, figures_of
@@ -313,3 +314,16 @@ def test_a_notebook_shows_it(figures) -> None:
     shown = figures["pairwise"]._repr_mimebundle_()
     assert shown["application/vnd.vegalite.v6+json"] == figures["pairwise"].spec
     assert bytes(shown["image/png"]).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("found", "words"), [(object(), "does not bundle Vega"), (None, "pip install")]
+)
+def test_why_there_is_no_script_is_said(
+    found: object, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chart, "_BUNDLE", "raise SystemExit(1)")
+    monkeypatch.setattr(chart, "start_bundling", chart.start_bundling.__wrapped__)
+    monkeypatch.setattr(chart, "find_spec", lambda _: found)
+    with pytest.raises(ImportError, match=words):
+        chart.javascript.__wrapped__()
