@@ -78,6 +78,8 @@ REFERENCE = (LAYERS, "-k", "papers and reference")
 CPU = (LAYERS, "-k", "papers and cpu")
 EAGER = (DERIVATIVES, "-k", "test_eager or first_gradient")
 SECOND = "tests/unit/kernels/test_double_backward.py"
+ONE_NODE = ("tests/unit/models/test_one_node.py", "-k", "one_call")
+AVERAGES = ("tests/unit/kernels/test_by_averages.py", "-k", "formula")
 RAGGED = ("tests/unit/kernels/test_layout_rows.py", "-k", "are_the_reference")
 CLOSED = (SECOND, "-k", "closed_form")
 MUTATIONS = (
@@ -504,6 +506,41 @@ KERNELS = (
         "if (!piece->whole && !PLANTED(12)) of_piece.o = horizontal_sum<A>(sum_o);",
         RAGGED,
     ),
+    Mutation(
+        "kernel: a chain writes over what it reads",
+        "kernels/cpu/module_chain.cpp",
+        "turn_ = 1 - turn_;",
+        "turn_ = PLANTED(13) ? turn_ : 1 - turn_;",
+        ONE_NODE,
+    ),
+    Mutation(
+        "kernel: a chain sums the gradient of a bias over the first chunk",
+        "kernels/cpu/module_chain.cpp",
+        "for (int64_t first = 0; first < rows; first += kChunk) {",
+        "for (int64_t first = 0; first < (PLANTED(14) ? kChunk : rows); first += kChunk) {",
+        ONE_NODE,
+    ),
+    Mutation(
+        "kernel: the statistics of a chain lie over each other",
+        "kernels/cpu/module_chain.cpp",
+        "step.statistics = keeps ? room : 0;",
+        "step.statistics = keeps && !PLANTED(15) ? room : 0;",
+        ONE_NODE,
+    ),
+    Mutation(
+        "kernel: eps is missing by averages",
+        "kernels/cpu/running.inl",
+        "std::sqrt(var[c] + A(p.eps));",
+        "std::sqrt(var[c] + (PLANTED(16) ? A(0) : A(p.eps)));",
+        AVERAGES,
+    ),
+    Mutation(
+        "kernel: the bias is missing by averages",
+        "kernels/cpu/running.inl",
+        "if (bias) v += get<Tail>(bias + c, tail);",
+        "if (bias && !PLANTED(17)) v += get<Tail>(bias + c, tail);",
+        AVERAGES,
+    ),
 )
 PLANTED = "GRAPHNORMS_PLANTED"
 """The variable that says which error of the kernels is there: they are compiled once for all."""
@@ -603,6 +640,7 @@ def build(copy: Path) -> None:
         f"-DPython_EXECUTABLE={sys.executable}",
         f"-Dnanobind_DIR={nanobind}",
         f"-DCMAKE_CXX_FLAGS=-include {header}",
+        "-DGRAPHNORMS_SETS=native",
     ]
     for command in (configure, ["cmake", "--build", place, "--parallel"]):
         subprocess.run(command, check=True, capture_output=True)
