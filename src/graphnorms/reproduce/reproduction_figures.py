@@ -62,11 +62,10 @@ def scores(paper: Paper, rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def convergence(paper: Paper, found: Sequence[tuple[Cell, Comparison]]) -> Figure:
+def convergence(found: Sequence[tuple[Cell, Comparison]]) -> Figure:
     """Draw the training accuracy by epoch with each norm, as figure 5 of Cai et al. does."""
-    chosen = [each for each in found if each[0].protocol == paper.protocols[0]]
-    figure, axes = _panels(len(chosen))
-    for axis, (cell, comparison) in zip(axes, chosen, strict=True):
+    figure, axes = _panels(len(found))
+    for axis, (cell, comparison) in zip(axes, found, strict=True):
         for norm, of_norm in comparison.trials.items():
             curves = 100 * of_norm.curves("train_score")
             if not curves.size:
@@ -81,16 +80,13 @@ def convergence(paper: Paper, found: Sequence[tuple[Cell, Comparison]]) -> Figur
     return figure
 
 
-def ablation(
-    paper: Paper, found: Sequence[tuple[Cell, Comparison]], norm: str, other: str
-) -> Figure:
+def ablation(found: Sequence[tuple[Cell, Comparison]], norm: str, other: str) -> Figure:
     """Draw how far a norm is ahead of another one in training accuracy, fold by fold.
 
     GraphNorm with α = 1 is InstanceNorm with another ε: figure 6 of Cai et al.
     """
-    chosen = [each for each in found if each[0].protocol == paper.protocols[0]]
-    figure, axes = _panels(len(chosen))
-    for axis, (cell, comparison) in zip(axes, chosen, strict=True):
+    figure, axes = _panels(len(found))
+    for axis, (cell, comparison) in zip(axes, found, strict=True):
         first, second = (comparison.trials[each].done for each in (norm, other))
         folds = sorted(first.keys() & second.keys())
         title = f"{cell.model.upper()} on {cell.dataset}"

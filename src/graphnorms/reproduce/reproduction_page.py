@@ -172,18 +172,25 @@ def _figures(outcome: Outcome, folder: Path, base: Path) -> list[str]:
             (paper, outcome.rows),
         ),
     }
-    if paper.name == "graphnorm":
+    by_paper = [each for each in found if each[0].protocol == paper.protocols[0]]
+    with_both = [
+        (cell, comparison)
+        for cell, comparison in by_paper
+        if all(comparison.trials[norm].done for norm in ("graph", "instance"))
+    ]
+    if paper.name == "graphnorm" and by_paper:
         wanted["convergence"] = (
             "Training accuracy by epoch, mean over folds with its interval (figure 5 of the paper, "
             "which gives curves and no numbers).",
             figures.convergence,
-            (paper, found),
+            (by_paper,),
         )
+    if paper.name == "graphnorm" and with_both:
         wanted["ablation"] = (
             f"{display_name('graph')} less {display_name('instance')} in training accuracy: the "
             "effect of a learned α (figure 6 of the paper, curves without numbers).",
             figures.ablation,
-            (paper, found, "graph", "instance"),
+            (with_both, "graph", "instance"),
         )
     texts = []
     for name, (words, draw, arguments) in wanted.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +35,7 @@ from graphnorms.reproduce.paper_runs import (
     trained,
 )
 from graphnorms.reproduce.published_values import GRAPHNORM, LUO, Published
-from graphnorms.reproduce.reproduction_page import fill
+from graphnorms.reproduce.reproduction_page import Outcome, fill, write_page
 from graphnorms.reproduce.tuned_gcn import residual_gcn
 from graphnorms.training import Record
 
@@ -251,6 +252,20 @@ def test_the_page_has_tables_figures_and_no_path(run: Path, tmp_path: Path) -> N
     assert str(tmp_path) not in text
     for name in ("scores", "convergence", "ablation"):
         assert (tmp_path / "page" / "graphnorm" / f"{name}.svg").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("protocol", ["paper", "nested"])
+def test_the_page_of_a_part_has_the_figures_it_can_draw(
+    protocol: str, run: Path, tmp_path: Path
+) -> None:
+    """Without InstanceNorm there is no ablation, and without the paper's selection no curves."""
+    (cut,) = cells_of(GRAPHNORM, PART)
+    part = replace(PART, protocols=(protocol,))
+    (cell,) = cells_of(GRAPHNORM, part)
+    shutil.copytree(run / "graphnorm" / cut.folder, tmp_path / cell.folder)
+    page = write_page(Outcome.of(GRAPHNORM, tmp_path, part), tmp_path)
+    figures = {each.stem for each in page.parent.glob("*.svg")}
+    assert figures == ({"scores", "convergence"} if protocol == "paper" else {"scores"})
 
 
 def test_a_split_as_planetoids() -> None:
