@@ -61,28 +61,30 @@ struct Failure {
     }
 };
 
-ssize_t read_cached(int file, const iovec* parts, int count, int64_t position) {
+// Elsewhere than on Linux nothing tells what the cache holds, and a call fills one buffer.
 #if defined(__linux__) && defined(RWF_NOWAIT)
+
+ssize_t read_cached(int file, const iovec* parts, int count, int64_t position) {
     return preadv2(file, parts, count, position, RWF_NOWAIT);
-#else
-    errno = EAGAIN;
-    return -1;
-#endif
 }
 
 ssize_t read_waiting(int file, const iovec* parts, int count, int64_t position) {
-#ifdef __linux__
     return preadv(file, parts, count, position);
-#else
-    return pread(file, parts->iov_base, parts->iov_len, position);  // the caller goes on with the next
-#endif
 }
 
-void announce(int file, int64_t begin, int64_t size) {
-#ifdef __linux__
-    posix_fadvise(file, begin, size, POSIX_FADV_WILLNEED);
-#endif
+void announce(int file, int64_t begin, int64_t size) { posix_fadvise(file, begin, size, POSIX_FADV_WILLNEED); }
+
+#else
+
+ssize_t read_cached(int, const iovec*, int, int64_t) { return -1; }
+
+ssize_t read_waiting(int file, const iovec* parts, int, int64_t position) {
+    return pread(file, parts->iov_base, parts->iov_len, position);
 }
+
+void announce(int, int64_t, int64_t) {}
+
+#endif
 
 // Read a run; without `wait` only what the cache of the system holds.
 Reading read_run(const Run& run, const Range* ranges, bool wait, Failure& failure) {
@@ -100,12 +102,12 @@ Reading read_run(const Run& run, const Range* ranges, bool wait, Failure& failur
     iovec* part = parts;
     while (position < end) {
         const ssize_t found = (wait ? read_waiting : read_cached)(run.file, part, count, position);
-        if (found < 0 && errno == EINTR) continue;
         // Some file systems do not know their cache; whatever else is wrong shows when it waits.
         if (!wait && found <= 0) {
             announce(run.file, position, end - position);
             return Reading::kNotInCache;
         }
+        if (found < 0 && errno == EINTR) continue;
         if (found <= 0) {
             failure.set(run.source, found < 0 ? errno : 0, position);
             return Reading::kFailed;
