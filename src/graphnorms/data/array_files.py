@@ -20,8 +20,7 @@ from graphnorms.errors import DatasetError
 from graphnorms.kernels.cpu.extension import kernels, unreadable
 
 MOST_RESIDENT: Final = 1 << 28
-"""Bytes of mapped files that stay in memory once they have been read: a folder of more is read anew
-for every minibatch."""
+"""Bytes of mapped files that minibatches leave in memory; of a larger folder they leave nothing."""
 
 _PIECE: Final = 1 << 24
 """Bytes that are read, converted or written at a time."""
@@ -110,7 +109,7 @@ class ArrayFolder:
 
     Attributes:
         tensors: The tensors, by name.
-        is_small: Whether the maps are at most `MOST_RESIDENT`, and are left alone.
+        is_small: Whether the maps are at most `MOST_RESIDENT`: minibatches are copied from them.
 
     Raises:
         DatasetError: A file is missing, cut off, or not of this dtype and shape.
@@ -146,8 +145,8 @@ class ArrayFolder:
             self._descriptors[name] = _opened(each.path)
 
     def release(self) -> None:
-        """Give the pages of a large folder back that have been read through the maps."""
-        if hasattr(mmap, "MADV_DONTNEED") and not self.is_small:
+        """Give the pages back that have been read through the maps."""
+        if hasattr(mmap, "MADV_DONTNEED"):
             for each in self._maps.values():
                 each.pages.madvise(mmap.MADV_DONTNEED)
 

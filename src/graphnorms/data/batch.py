@@ -58,7 +58,8 @@ def form_batch(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
     if graphs.y.device.type == "cpu" and extension.unavailable() is None:
         return _copied(graphs, graph_ids)
     batch = _gathered(graphs, graphs.gather_table.plan(graph_ids))
-    graphs.release()
+    if graphs.files is not None and not graphs.files.is_small:
+        graphs.release()
     return batch
 
 
