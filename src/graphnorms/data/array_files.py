@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import shutil
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -15,25 +16,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from graphnorms.data.integer_arrays import Integers
 from graphnorms.errors import DatasetError
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
+from graphnorms.kernels.cpu.extension import kernels, unreadable
 
 MOST_RESIDENT: Final = 1 << 28
-"""Bytes of mapped files that may be in memory before a minibatch is formed."""
+"""Bytes of mapped files that minibatches leave in memory; of a larger folder they leave nothing."""
 
 _PIECE: Final = 1 << 24
 """Bytes that are read, converted or written at a time."""
 
-_AROUND: Final = 1 << 16
-"""Bytes around one that is read that are mapped with it, where the system does not say how many."""
-
-_STAYS_COLD: Final = 64
-"""Minibatches for which the system is asked for pages after one that waited for the disk."""
+_OFFSETS: Final = ("edge_ptr", "transpose_ptr")
+"""Arrays with one entry more than there are nodes."""
 
 
 def pieces(rows: Tensor) -> Iterator[Tensor]:
@@ -103,8 +96,9 @@ class GrowingFile:
 class ArrayFolder:
     """Arrays in `.npy` files of a folder, mapped into memory page by page as they are read.
 
-    A process that reads a file holds the pages that it has read. `release` gives them back; they
-    stay in the cache of the system while it has room, and are read again when they are needed.
+    A process that reads a map holds the pages that it has read, and waits for each at its first
+    touch. Of a large folder `read` takes rows past the maps, and `release` gives back what
+    something else has read of them. Pages stay in the cache of the system while it has room.
 
     Args:
         folder: The folder.
@@ -115,6 +109,7 @@ class ArrayFolder:
 
     Attributes:
         tensors: The tensors, by name.
+        is_small: Whether the maps are at most `MOST_RESIDENT`: minibatches are copied from them.
 
     Raises:
         DatasetError: A file is missing, cut off, or not of this dtype and shape.
@@ -132,73 +127,82 @@ class ArrayFolder:
         self.loaded, self.by_edge = tuple(loaded), tuple(by_edge)
         self.tensors: dict[str, Tensor] = {}
         self._maps: dict[str, _Map] = {}
-        self._used = 0  # bytes that may be resident
-        self._cold = 0  # minibatches for which the system is still asked for pages
-        self._faults = _disk_faults()
-        self._before = _file_bytes() or 0
         for name, expected in stored.items():
-            array = _mapped(folder / f"{name}.npy", expected)
+            path = folder / f"{name}.npy"
+            array = _mapped(path, expected)
             if name in loaded:
                 del array  # and with it the map, whose pages would count twice
-                path = folder / f"{name}.npy"
                 self.tensors[name] = torch.from_numpy(np.load(path, allow_pickle=False))
                 continue
             self.tensors[name] = torch.from_numpy(array)
             file: Any = array  # a memmap, unless there are no rows
             if isinstance(file.base, mmap.mmap):
-                self._maps[name] = _Map(file.base, file.offset, array.nbytes // len(array))
-        mapped = sum(self.tensors[name].nbytes for name in self._maps)
-        self._is_small = mapped <= MOST_RESIDENT
+                self._maps[name] = _Map(file.base, path, file.offset, array.nbytes // len(array))
+        self.is_small = sum(self.tensors[name].nbytes for name in self._maps) <= MOST_RESIDENT
+        self._descriptors: dict[str, int] = {}
+        weakref.finalize(self, _close, self._descriptors)
+        for name, each in self._maps.items() if not self.is_small else ():
+            self._descriptors[name] = _opened(each.path)
 
     def release(self) -> None:
-        """Give the pages back that have been read."""
-        self._used = 0
+        """Give the pages back that have been read through the maps."""
         if hasattr(mmap, "MADV_DONTNEED"):
             for each in self._maps.values():
                 each.pages.madvise(mmap.MADV_DONTNEED)
 
-    def want(self, nodes: Tensor, edges: Tensor) -> None:
-        """Say what will be read, before it is.
+    def read(self, names: Sequence[str], table: Tensor) -> dict[str, Tensor]:
+        """Read the rows of some graphs from the files of a large folder, past the maps.
 
-        Pages read before are released when they are many. While pages come from the disk, the
-        system is asked for all of them at once, in ascending order; in its cache they need no such
-        calls. A set that is small in all is left alone.
+        What the cache of the system lacks is asked for at once, before anything waits for the
+        disk. Needs the C++ extension.
 
         Args:
-            nodes, edges: First row and number of rows of each graph, `(2, graphs)` int64.
+            names: Of mapped arrays.
+            table: The first node, first edge and numbers of nodes and edges of each graph,
+                `(4, graphs)` int64.
+
+        Returns:
+            The rows by name, graph by graph. Offsets begin with an entry without a value; the
+            others are, as they are stored, those at which the nodes' edges end.
+
+        Raises:
+            DatasetError: A file cannot be read, or has been cut off.
+            ValueError: A graph lies outside the arrays.
         """
-        if self._is_small:
-            return
-        # A page that is read may bring two MiB with it, of which only the system knows.
-        now = _file_bytes()
-        if (self._used if now is None else now - self._before) > MOST_RESIDENT:
-            self.release()
-        faults = _disk_faults()
-        self._cold = _STAYS_COLD if faults > self._faults else max(0, self._cold - 1)
-        self._faults = faults
-        of_edges, of_nodes = _ascending(edges), _ascending(nodes)
-        for name, each in self._maps.items():
-            begin, end = of_edges if name in self.by_edge else of_nodes
-            self._used += int((end - begin).sum()) * each.row + len(begin) * _AROUND
-            if self._cold and hasattr(mmap, "MADV_WILLNEED"):
-                each.ask(begin, end)
+        table = table.contiguous()
+        nodes, edges = table[2:].sum(1).tolist()
+        made, sources, found = {}, [], []
+        for name in names:
+            file, array, of_edges = self._maps.get(name), self.tensors[name], name in self.by_edge
+            more = int(name in _OFFSETS)
+            made[name] = array.new_empty(((edges if of_edges else nodes) + more, *array.shape[1:]))
+            if file is not None:
+                begin = file.offset + more * file.row
+                sources.append((self._descriptors[name], begin, made[name][more:], of_edges))
+                found.append(name)
+        sizes = len(self.tensors["edge_ptr"]) - 1, len(self.tensors["edge_index"])
+        answer = kernels().read_rows(table, *sizes, sources, torch.get_num_threads())
+        if answer is None:
+            raise unreadable()
+        failed, error, position = answer
+        if failed >= 0:
+            raise self._fault(found[failed], error, position)
+        return made
+
+    def _fault(self, name: str, error: int, position: int) -> DatasetError:
+        """Return the error for a file that could not be read at a position."""
+        path = self._maps[name].path
+        if error:
+            why = f"cannot be read at byte {position}: {os.strerror(error)}"
+            return DatasetError(f"{path}: {why}; see to the disk, or pack the set again")
+        size, expected = os.fstat(self._descriptors[name]).st_size, len(self._maps[name].pages)
+        return DatasetError(
+            f"{path}: {size} bytes, expected {expected} as when it was opened: it has been cut off "
+            "since; pack the set again"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ArrayFolder, (self.folder, self.stored, self.loaded, self.by_edge)
-
-
-def _disk_faults() -> int:
-    """Count the pages that this process has waited for the disk to read; 0 if unknown."""
-    return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_majflt
-
-
-def _file_bytes() -> int | None:
-    """Return the resident bytes of files mapped by this process; None if the system is silent."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[2]) * mmap.PAGESIZE
-    except (OSError, IndexError, ValueError):
-        return None
 
 
 @dataclass(frozen=True)
@@ -207,34 +211,15 @@ class _Map:
 
     Args:
         pages: The map.
+        path: The file.
         offset: Where the rows begin, in bytes.
         row: Bytes of a row.
     """
 
     pages: mmap.mmap
+    path: Path
     offset: int
     row: int
-
-    def ask(self, begin: Integers, end: Integers) -> None:
-        """Ask the system to read some runs of rows, ascending; offsets have one row more."""
-        first = (self.offset + begin * self.row) // mmap.PAGESIZE
-        last = (self.offset + (end + 1) * self.row - 1) // mmap.PAGESIZE
-        most = (len(self.pages) - 1) // mmap.PAGESIZE
-        last = np.minimum(last, most)
-        starts = np.ones(len(first), dtype=bool)
-        starts[1:] = first[1:] > last[:-1] + 1
-        ends = np.append(starts[1:], True)
-        for one, other in zip(first[starts].tolist(), last[ends].tolist(), strict=True):
-            size = (other - one + 1) * mmap.PAGESIZE
-            self.pages.madvise(mmap.MADV_WILLNEED, one * mmap.PAGESIZE, size)
-
-
-def _ascending(runs: Tensor) -> tuple[Integers, Integers]:
-    """Return where runs begin and end, in ascending order, without empty ones."""
-    begin, size = runs.numpy()
-    order = np.argsort(begin, kind="stable")
-    order = order[size[order] > 0]
-    return begin[order], (begin + size)[order]
 
 
 @dataclass(frozen=True)
@@ -278,9 +263,7 @@ def _mapped(path: Path, expected: Mapping[str, Any]) -> NDArray[Any]:
         array = np.load(path, mmap_mode="c", allow_pickle=False)
         size = path.stat().st_size
     except OSError as error:
-        raise DatasetError(
-            f"{path}: cannot be read: {error.strerror or error}; pack the set again"
-        ) from None
+        raise _unreadable(path, error) from None
     except (ValueError, EOFError):
         raise DatasetError(
             f"{path}: cut off, or no .npy file, expected {_words(expected)}; pack the set again"
@@ -297,6 +280,22 @@ def _mapped(path: Path, expected: Mapping[str, Any]) -> NDArray[Any]:
     if not array.size:
         return np.empty(array.shape, array.dtype)
     return array
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _close(descriptors: Mapping[str, int]) -> None:
+    for each in descriptors.values():
+        os.close(each)
+
+
+def _unreadable(path: Path, error: OSError) -> DatasetError:
+    return DatasetError(f"{path}: cannot be read: {error.strerror or error}; pack the set again")
 
 
 def _words(stored: Mapping[str, Any]) -> str:

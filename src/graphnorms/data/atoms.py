@@ -10,6 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from graphnorms.data.array_files import pieces
 from graphnorms.data.task_kinds import LENGTH_UNIT
 from graphnorms.kernels.point import widest_float
 
@@ -96,9 +97,10 @@ class Atoms:
                 )
             if not contents:
                 continue
-            wrong = tensor.isinf() if name == "forces" else ~tensor.isfinite()
-            if wrong.any():
-                raise ValueError(f"{name} holds a number that is not finite")
+            for part in pieces(tensor):
+                wrong = part.isinf() if name == "forces" else ~part.isfinite()
+                if wrong.any():
+                    raise ValueError(f"{name} holds a number that is not finite")
         if not contents:
             return
         wrong = self.z[(self.z < 1) | (self.z >= len(SYMBOLS))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from graphnorms.offsets import offsets_of
 from graphnorms.segments import Segments
 
 if TYPE_CHECKING:
+    from graphnorms.data.array_files import ArrayFolder
     from graphnorms.data.graphset import GraphSet
 
 
@@ -56,7 +57,10 @@ def form_batch(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
         return _whole(graphs)
     if graphs.y.device.type == "cpu" and extension.unavailable() is None:
         return _copied(graphs, graph_ids)
-    return _gathered(graphs, graphs.gather_table.plan(graph_ids))
+    batch = _gathered(graphs, graphs.gather_table.plan(graph_ids))
+    if graphs.files is not None and not graphs.files.is_small:
+        graphs.release()
+    return batch
 
 
 def _whole(graphs: GraphSet) -> GraphBatch:
@@ -83,36 +87,58 @@ def _whole(graphs: GraphSet) -> GraphBatch:
 
 def _copied(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
     ids, table = graphs.gather_table.choose(graph_ids)
-    if graphs.files is not None:
-        graphs.files.want(nodes=table[::2], edges=table[1::2])
-    x = graphs.kept_x
+    files = graphs.files
+    read = _read(graphs, files, table) if files is not None and not files.is_small else None
     made = gather.gather(
         table,
-        x.columns if isinstance(x, OneHot) else x,
-        x.shape[1],
+        rows_of(graphs.kept_x),
+        graphs.num_features,
         (graphs.edge_ptr, graphs.edge_index),
         None if graphs.symmetric else (graphs.transpose_ptr, graphs.transpose_index),
+        read,
     )
     atoms = graphs.atoms
     if atoms is not None:
-        edges = None if atoms.shifts is None else consecutive(table[1], table[3])[0]
-        atoms = atoms.of(consecutive(table[0], table[2])[0], edges)
+        if read is not None:
+            atoms = Atoms(**{name: read[name] for name in atoms.tensors()}, cutoff=atoms.cutoff)
+        else:
+            edges = None if atoms.shifts is None else consecutive(table[1], table[3])[0]
+            atoms = atoms.of(consecutive(table[0], table[2])[0], edges)
+    moved = None
+    if graphs.kept_edge_features is not None:
+        places, shift = consecutive(table[1], table[3])  # first edges, numbers of edges
+        moved = read or places, shift
     return _assembled(
         graphs,
         made.x,
         consecutive(table[0], table[2])[0] if graphs.task.level == "node" else ids,
         Segments(made.ptr, None, made.x.shape[0], longest=made.longest, index=made.graph),
         (*made.edges, *(made.transpose or ())),
-        # First edges, numbers of edges.
-        None if graphs.kept_edge_features is None else consecutive(table[1], table[3]),
+        moved,
         atoms,
     )
 
 
+def _read(graphs: GraphSet, files: ArrayFolder, table: Tensor) -> Mapping[str, Tensor]:
+    """Return the rows of all arrays that some graphs of a packed set have, by the arrays' names."""
+    arrays = {"x": rows_of(graphs.kept_x)}
+    for kind, pair in zip(("edge", "transpose"), graphs.neighbour_lists, strict=False):
+        arrays |= {f"{kind}_ptr": pair[0], f"{kind}_index": pair[1]}
+    if graphs.kept_edge_features is not None:
+        arrays["edge_features"] = rows_of(graphs.kept_edge_features)
+        arrays["transpose_order"] = graphs.transpose_order
+    if graphs.atoms is not None:
+        arrays |= graphs.atoms.tensors()
+    mapped = [name for name, array in arrays.items() if files.tensors[name] is array]
+    made = files.read(mapped, table)
+    for name, array in arrays.items():
+        if name not in made:  # other features or targets than those of the folder
+            first, counts = table[1::2] if name in files.by_edge else table[::2]
+            made[name] = array.index_select(0, consecutive(first, counts)[0])
+    return made
+
+
 def _gathered(graphs: GraphSet, plan: GatherPlan) -> GraphBatch:
-    if graphs.files is not None:
-        first = plan.shift + plan.offsets[:, :-1]
-        graphs.files.want(*torch.stack((first, plan.counts), 1))
     nodes, graph_of_node = plan.nodes()
     places, graph_of_edge = plan.edges()
     first = plan.ptr.index_select(0, graph_of_edge)  # (edges,), the graph's first node
@@ -140,7 +166,7 @@ def _assembled(
     items: Tensor,
     segments: Segments,
     edges: tuple[Tensor, ...],
-    moved: tuple[Tensor, Tensor] | None,
+    moved: tuple[Tensor | Mapping[str, Tensor], Tensor] | None,
     atoms: Atoms | None,
 ) -> GraphBatch:
     """Assemble the minibatch.
@@ -149,17 +175,24 @@ def _assembled(
         graphs, x, segments: The set, and the gathered features and segments.
         items: The items of the targets.
         edges: The CSR pair of the edges, followed by that of the transpose if there is one.
-        moved: The positions of the edges in the set, and their differences to those in the batch;
-            only for a set with edge features.
+        moved: The positions of the edges in the set, or what `_read` has found there, and the
+            differences to those in the batch; only for a set with edge features.
         atoms: The gathered atoms, if the nodes are atoms.
     """
     edge_features, order = None, None
     if moved is not None and graphs.kept_edge_features is not None:
-        places, shift = moved
-        edge_features = dense(graphs.kept_edge_features.index_select(0, places))
+        found, shift = moved
+        features = graphs.kept_edge_features
+        if isinstance(found, Tensor):
+            features = features.index_select(0, found)
+            order = graphs.transpose_order.index_select(0, found)
+        else:
+            rows, order = found["edge_features"], found["transpose_order"]
+            features = OneHot(rows, features.shape[1]) if isinstance(features, OneHot) else rows
+        edge_features = dense(features)
         # The edges of a graph have the same positions in both lists, so the same shift converts
         # them back.
-        order = graphs.transpose_order.index_select(0, places) - shift
+        order = order - shift
     return GraphBatch(
         x=x,
         y=graphs.y.index_select(0, items),
@@ -288,6 +321,11 @@ class GatherTable:
 def dense(x: Tensor | OneHot) -> Tensor:
     """Return features as a matrix."""
     return x.dense() if isinstance(x, OneHot) else x
+
+
+def rows_of(x: Tensor | OneHot) -> Tensor:
+    """Return features as they are stored: the columns of one-hot features."""
+    return x.columns if isinstance(x, OneHot) else x
 
 
 def gather_edges(

@@ -40,8 +40,8 @@ class GraphSet:
     graph is symmetric. Graphs without edges and without nodes are allowed. Do not modify a graph
     set: derived values such as its fingerprint are cached.
 
-    A set larger than memory is kept in a packed folder: `save` writes it, `open` reads it through
-    mapped files.
+    A set larger than memory is kept in a packed folder: `save` writes it, `open` reads it as
+    minibatches ask for it.
 
     One-hot features are stored as `OneHot` and made dense per minibatch: they take a byte or two
     per node and label, where dense features take 4 bytes per node and feature. Readers encode
@@ -341,10 +341,10 @@ class GraphSet:
     ) -> GraphSet:
         """Open a packed folder, which may be larger than memory.
 
-        Nodes and edges are read from mapped files as minibatches ask for them; what has been read
-        is given back from time to time, so that a process holds a bounded part of the files
-        (`graphnorms.data.array_files.MOST_RESIDENT`). Targets, splits and four numbers per graph
-        are held.
+        Nodes and edges stay on disk. Minibatches are copied from mapped files, or, where these are
+        larger than `graphnorms.data.array_files.MOST_RESIDENT`, read past the maps, so that a
+        process holds a bounded part of the files. Targets, splits and four numbers per graph are
+        held.
 
         The names, dtypes, shapes and sizes of all files are checked, whether they fit one another,
         the offsets of the graphs, the targets and the split. Edges and features are not read, but

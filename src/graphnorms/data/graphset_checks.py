@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from graphnorms.data.text_format import count
 
 if TYPE_CHECKING:
     from graphnorms.data.graphset import GraphSet
+
+_BLOCK: Final = 1 << 18
+"""Nodes and edges that are checked at a time, so that checks of a large set take little memory."""
 
 
 def check_graph_set(graphs: GraphSet, *, contents: bool = True) -> None:
@@ -134,18 +138,38 @@ def _check_edges(graphs: GraphSet, *, contents: bool) -> None:
             _check_rows(f"{kind}_ptr", ptr.shape[0], graphs.num_nodes + 1, "nodes, and one more")
         _check_rows("transpose_index", graphs.transpose_index.shape[0], graphs.num_edges, "edges")
         return
-    counts = graphs.ptr.diff()
-    sizes = torch.repeat_interleave(counts, counts)  # (nodes,), size of each node's graph
-    first = torch.repeat_interleave(graphs.ptr[:-1], counts)  # (nodes,)
-    shifted = []
     for kind, ptr, index in pairs:
         check_offsets(f"{kind}_ptr", ptr, graphs.num_nodes, "nodes", index.shape[0], f"{kind} ids")
+    # Block by block: what the checks compute is several times as large as the edges.
+    rows = (graphs.ptr[1:] + graphs.edge_bounds[1:]).div(_BLOCK, rounding_mode="floor")
+    first = 0
+    for number in torch.unique_consecutive(rows, return_counts=True)[1].tolist():
+        _check_edges_of(graphs.ptr[first : first + number + 1], pairs)
+        first += number
+
+
+def _check_edges_of(bounds: Tensor, pairs: Sequence[tuple[str, Tensor, Tensor]]) -> None:
+    """Check the edges of some consecutive graphs.
+
+    Args:
+        bounds: Offsets of the graphs' nodes.
+        pairs: The names and CSR pairs of all nodes, whose offsets have been checked.
+    """
+    begin, end = int(bounds[0]), int(bounds[-1])
+    counts = bounds.diff()
+    sizes = torch.repeat_interleave(counts, counts)  # (nodes,), size of each node's graph
+    first = torch.repeat_interleave(bounds[:-1] - begin, counts)  # (nodes,)
+    shifted = []
+    for kind, all_ptr, all_index in pairs:
+        ptr = all_ptr[begin : end + 1]
+        before = int(ptr[0])
+        ptr, index = ptr - before, all_index[before : int(ptr[-1])]
         row = torch.repeat_interleave(ptr.diff())  # (edges,)
         outside = ((index < 0) | (index >= sizes[row])).nonzero()
         if outside.shape[0]:
             at = int(outside[0, 0])
             raise ValueError(
-                f"{kind}_index holds {int(index[at])} at {at}, but that edge's graph has "
+                f"{kind}_index holds {int(index[at])} at {before + at}, but that edge's graph has "
                 f"{int(sizes[row[at]])} nodes; ids count from 0 within each graph"
             )
         shifted += [ptr, index + first[row]]
@@ -195,8 +219,10 @@ def offsets_fault(ptr: Tensor, end: int, noun: str) -> str:
             f"goes from {int(ptr[0])} to {int(ptr[-1])}, expected offsets from 0 to {end}, "
             f"the number of {noun}"
         )
-    falls = (ptr.diff() < 0).nonzero()  # (falls, 1)
-    if not falls.shape[0]:
-        return ""
-    at = int(falls[0, 0])
-    return f"does not ascend: {int(ptr[at])} is followed by {int(ptr[at + 1])} at position {at + 1}"
+    for first in range(0, ptr.shape[0] - 1, _BLOCK):
+        falls = (ptr[first : first + _BLOCK + 1].diff() < 0).nonzero()  # (falls, 1)
+        if falls.shape[0]:
+            at = first + int(falls[0, 0])
+            found = f"{int(ptr[at])} is followed by {int(ptr[at + 1])} at position {at + 1}"
+            return f"does not ascend: {found}"
+    return ""

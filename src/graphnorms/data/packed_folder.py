@@ -15,6 +15,7 @@ from torch import Tensor
 
 from graphnorms.data.array_files import ArrayFolder, GrowingFile
 from graphnorms.data.atoms import Atoms
+from graphnorms.data.batch import rows_of
 from graphnorms.data.feature_columns import Columns
 from graphnorms.data.fingerprint import fingerprint_of
 from graphnorms.data.graphset import GraphSet
@@ -196,9 +197,9 @@ class FolderWriter:
         if not self._symmetric:
             self._append_offsets("transpose_ptr", graphs.transpose_ptr, self.edges)
             self._append("transpose_index", graphs.transpose_index)
-        self._append("x", _rows(graphs.kept_x))
+        self._append("x", rows_of(graphs.kept_x))
         if graphs.kept_edge_features is not None:
-            self._append("edge_features", _rows(graphs.kept_edge_features))
+            self._append("edge_features", rows_of(graphs.kept_edge_features))
             self._append("transpose_order", graphs.transpose_order + self.edges)
         if graphs.atoms is not None:
             for name, tensor in graphs.atoms.tensors().items():
@@ -324,10 +325,6 @@ def _assembled(tensors: Mapping[str, Tensor], about: About, files: ArrayFolder |
 
 def _features(rows: Tensor, width: int | None) -> Tensor | OneHot:
     return rows if width is None else OneHot(rows, width)
-
-
-def _rows(features: Tensor | OneHot) -> Tensor:
-    return features.columns if isinstance(features, OneHot) else features
 
 
 def _width(features: Tensor | OneHot | None) -> int | None:

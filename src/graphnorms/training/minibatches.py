@@ -84,6 +84,7 @@ class Items:
             nodes = graphs.node_ids(ids).to(graphs.device)
             forces = graphs.atoms.forces.index_select(0, nodes)
             self.minibatch_targets = rows_of(self.targets, forces, graphs.ptr.diff()[on_device])
+            graphs.release()  # the forces of all atoms are here now
         self.shuffled = self.graph_ids
         self.complete = not bool(_missing(self.minibatch_targets).any())
 

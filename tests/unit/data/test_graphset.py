@@ -313,6 +313,26 @@ def test_tensors_that_do_not_fit(change: dict[str, Any], message: str) -> None:
         GraphSet(**(GOOD | change))
 
 
+@pytest.mark.parametrize("block", [1, 1000, 1 << 18])
+def test_a_late_fault_is_found_where_it_is(
+    block: int, mutag: GraphSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graphnorms.data.graphset_checks._BLOCK", block)
+    given = mutag._arguments()
+    GraphSet(**given)
+    last = mutag.num_edges - 1
+    index, ptr = mutag.edge_index.clone(), mutag.edge_ptr.clone()
+    index[last] = 99
+    with pytest.raises(ValueError, match=rf"edge_index holds 99 at {last}, but .* 16 nodes"):
+        GraphSet(**(given | {"edge_index": index}))
+    index[last] = index[last - 1] ^ 1
+    with pytest.raises(ValueError, match="the graph is not symmetric"):
+        GraphSet(**(given | {"edge_index": index}))
+    ptr[-2] = last + 2
+    with pytest.raises(ValueError, match=rf"by {last + 1} at position {mutag.num_nodes}"):
+        GraphSet(**(given | {"edge_ptr": ptr}))
+
+
 def test_send_keeps_values_and_shapes() -> None:
     tensors = (torch.arange(3), torch.arange(8).view(2, 4).t(), torch.empty(2, 0).long())
     sent = send(tensors, torch.device("cpu"))

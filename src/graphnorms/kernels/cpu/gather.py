@@ -6,6 +6,7 @@ are refused here with an error.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, NoReturn
 
 import torch
@@ -41,6 +42,7 @@ def gather(
     width: int,
     edges: tuple[Tensor, Tensor],
     transpose: tuple[Tensor, Tensor] | None,
+    read: Mapping[str, Tensor] | None = None,
 ) -> Gathered:
     """Concatenate some graphs of a packed set.
 
@@ -51,6 +53,9 @@ def gather(
             `(nodes, blocks)` uint8, int16 or int32, each below `width`.
         width: Number of features.
         edges, transpose: CSR pairs of all nodes, with ids within each graph.
+        read: What the graphs have of the rows of `x`, `edge_ptr`, `edge_index`, `transpose_ptr` and
+            `transpose_index`, one after another, see `ArrayFolder.read`; it becomes part of the
+            result, and of the tensors above only shapes and dtypes count.
 
     Raises:
         ValueError: A tensor has another shape, dtype or device or is not contiguous, a graph of
@@ -62,17 +67,25 @@ def gather(
     if sizes is None:
         _refuse(table, x, width, edges, transpose)
     nodes, size, longest = sizes
+    read = read or {}
+    rows = read.get("x")
+
+    def pair(name: str) -> tuple[Tensor, Tensor]:
+        if rows is not None:
+            return read[f"{name}_ptr"], read[f"{name}_index"]
+        return table.new_empty(nodes + 1), table.new_empty(size)
+
     out = Gathered(
-        x=x.new_empty((nodes, width), dtype=torch.float32),
+        x=rows
+        if rows is not None and rows.dtype == torch.float32
+        else x.new_empty((nodes, width), dtype=torch.float32),
         ptr=table.new_empty(table.shape[1] + 1),
         graph=table.new_empty(nodes),
-        edges=(table.new_empty(nodes + 1), table.new_empty(size)),
-        transpose=None
-        if transpose is None
-        else (table.new_empty(nodes + 1), table.new_empty(size)),
+        edges=pair("edge"),
+        transpose=None if transpose is None else pair("transpose"),
         longest=longest,
     )
-    inputs = (table, x, width, *edges, *(transpose or (None, None)))
+    inputs = (table, x, width, *edges, *(transpose or (None, None)), rows)
     outputs = (out.x, out.ptr, out.graph, *out.edges, *(out.transpose or (None, None)))
     if not kernels().gather(*inputs, torch.get_num_threads(), *outputs):
         _refuse(table, x, width, edges, transpose)

@@ -144,5 +144,6 @@ NB_MODULE(_kernels, m) {
     bind_normalize(m);
     bind_aggregate(m);
     bind_gather(m);
+    bind_read(m);
     bind_linear(m);
 }

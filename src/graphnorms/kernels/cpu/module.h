@@ -59,5 +59,6 @@ void bind_normalize(nb::module_& m);
 void bind_aggregate(nb::module_& m);
 void bind_gather(nb::module_& m);
 void bind_linear(nb::module_& m);
+void bind_read(nb::module_& m);
 
 }  // namespace graphnorms

@@ -1,11 +1,13 @@
 // The gather of a minibatch: some graphs of a packed set, copied below each other.
 //
 // Copies and integers only, so one version serves every processor, and each graph is written by
-// one thread to a place of its own.
+// one thread to a place of its own. Where the rows have been read already, see module_read.cpp, the edges lie where they
+// belong, and so do float features.
 #include <cstring>
 #include <stdexcept>
 #include <vector>
 
+#include "gather_table.h"
 #include "module.h"
 #include "tensors.h"
 
@@ -13,65 +15,39 @@ namespace graphnorms {
 
 namespace {
 
-// Four rows of one number per graph: its first node, its first edge, and how many of each it has.
-struct Table {
-    const int64_t* rows;
-    int64_t graphs;
-    int64_t first_node(int64_t g) const { return rows[g]; }
-    int64_t first_edge(int64_t g) const { return rows[graphs + g]; }
-    int64_t nodes(int64_t g) const { return rows[2 * graphs + g]; }
-    int64_t edges(int64_t g) const { return rows[3 * graphs + g]; }
-};
-
 struct Csr {
-    const int64_t* ptr;
+    const int64_t* ptr;  // null where the rows have been read
     const int64_t* index;
-    int64_t* out_ptr;    // null where there is nothing to gather
+    int64_t* out_ptr;  // null where there is nothing to gather
     int64_t* out_index;
 };
 
 struct Features {
-    const char* source;    // float rows, or columns of one-hot features
+    const char* source;    // float rows, or columns of one-hot features: of the set, or those that have been read
     int64_t width;         // of a row of the result
     int64_t blocks;        // columns per node, or 0 where the source has float rows
     int64_t column_bytes;  // 1, 2 or 4: uint8, int16 or int32
     float* out;
 };
 
-bool within(int64_t first, int64_t count, int64_t size) {
-    return first >= 0 && count >= 0 && first <= size && count <= size - first;
-}
-
-struct Sizes {
-    int64_t nodes = 0, edges = 0, longest = 0;  // longest: the nodes of the largest graph
-};
-
-Sizes sizes_of(const Table& table, int64_t num_nodes, int64_t num_edges) {
-    Sizes sizes;
-    for (int64_t g = 0; g < table.graphs; ++g) {
-        if (!within(table.first_node(g), table.nodes(g), num_nodes) ||
-            !within(table.first_edge(g), table.edges(g), num_edges))
-            throw std::invalid_argument("a graph of the table lies outside the set");
-        sizes.nodes += table.nodes(g);
-        sizes.edges += table.edges(g);
-        sizes.longest = table.nodes(g) > sizes.longest ? table.nodes(g) : sizes.longest;
-    }
-    return sizes;
-}
-
 // These return whether all ids lie within the graph, and all columns within the features: a set that is mapped from
 // files has not been read before, and what is gathered here is not checked again.
 bool copy_edges(const Csr& csr, const Table& table, int64_t g, int64_t node, int64_t edge) {
     if (!csr.out_ptr) return true;
-    const int64_t* ptr = csr.ptr + table.first_node(g);
     const int64_t first = table.first_edge(g), nodes = table.nodes(g), edges = table.edges(g);
-    bool valid = !nodes ? !edges : ptr[0] == first && ptr[nodes] == first + edges;
+    const int64_t* ends = (csr.ptr ? csr.ptr + table.first_node(g) : csr.out_ptr + node) + 1;
+    const int64_t* ids = csr.ptr ? csr.index + first : csr.out_index + edge;
+    bool valid = true;
+    int64_t before = first;
     for (int64_t i = 0; i < nodes; ++i) {
-        valid &= ptr[i] <= ptr[i + 1];
-        csr.out_ptr[node + i + 1] = ptr[i + 1] - first + edge;
+        const int64_t end = ends[i];
+        valid &= before <= end;
+        csr.out_ptr[node + i + 1] = end - first + edge;
+        before = end;
     }
+    valid &= before == first + edges;
     for (int64_t k = 0; k < edges; ++k) {
-        const int64_t id = csr.index[first + k];
+        const int64_t id = ids[k];
         valid &= uint64_t(id) < uint64_t(nodes);
         csr.out_index[edge + k] = id + node;
     }
@@ -97,8 +73,9 @@ bool copy_features(const Features& x, int64_t first, int64_t nodes, int64_t node
         case 2: return spread<int16_t>(x, first, nodes, out);
         case 4: return spread<int32_t>(x, first, nodes, out);
         default:
-            std::memcpy(out, x.source + size_t(first * x.width) * sizeof(float),
-                        size_t(nodes * x.width) * sizeof(float));
+            if (const char* rows = x.source + size_t(first * x.width) * sizeof(float);
+                rows != reinterpret_cast<const char*>(out))
+                std::memcpy(out, rows, size_t(nodes * x.width) * sizeof(float));
             return true;
     }
 }
@@ -120,14 +97,10 @@ bool gather(const Table& table, const Csr& csr, const Csr& transpose, const Feat
         for (int64_t i = 0; i < nodes; ++i) out_graph[node + i] = g;
         const bool edges = copy_edges(csr, table, g, node, first_edge[g]);
         const bool reversed = copy_edges(transpose, table, g, node, first_edge[g]);
-        const bool features = copy_features(x, table.first_node(g), nodes, node);
+        const bool features = copy_features(x, csr.ptr ? table.first_node(g) : node, nodes, node);
         valid = valid && edges && reversed && features;
     }
     return valid;
-}
-
-bool is_table(const View& table) {
-    return table.dtype() == kInt64 && table.dims() == 2 && table.size(0) == 4 && table.contiguous();
 }
 
 nb::object gather_sizes(nb::handle table_, int64_t num_nodes, int64_t num_edges) {
@@ -146,11 +119,14 @@ bool fill(Csr& csr, const View& ptr, const View& index, const View& out_ptr, con
            out_index.is_index(sizes.edges);
 }
 
+// `read` is none, or the rows of x that the graphs take: then the results hold their edges already, with the numbers that
+// these have in the set, and of x, ptr and index only the sizes are looked at.
 bool gather_graphs(nb::handle table_, nb::handle x_, int64_t width, nb::handle ptr, nb::handle index_,
-                   nb::handle transpose_ptr, nb::handle transpose_index, int threads, nb::handle out_x_,
-                   nb::handle out_ptr_, nb::handle out_graph_, nb::handle out_edge_ptr, nb::handle out_edge_index,
+                   nb::handle transpose_ptr, nb::handle transpose_index, nb::handle read_, int threads,
+                   nb::handle out_x_, nb::handle out_ptr_, nb::handle out_graph_, nb::handle out_edge_ptr, nb::handle out_edge_index,
                    nb::handle out_transpose_ptr, nb::handle out_transpose_index) {
-    const View table(table_), x(x_), index(index_), out_x(out_x_), out_ptr(out_ptr_), out_graph(out_graph_);
+    const View table(table_), x(x_), index(index_), read(read_);
+    const View out_x(out_x_), out_ptr(out_ptr_), out_graph(out_graph_);
     const bool dense = x.dtype() == kFloat;
     const int64_t column_bytes = x.dtype() == kUInt8 ? 1 : x.dtype() == kInt16 ? 2 : x.dtype() == kInt32 ? 4 : 0;
     if (!is_table(table) || !(dense || column_bytes) || x.dims() != 2 || !x.contiguous() ||
@@ -164,9 +140,11 @@ bool gather_graphs(nb::handle table_, nb::handle x_, int64_t width, nb::handle p
         !fill(transpose, View(transpose_ptr), View(transpose_index), View(out_transpose_ptr),
               View(out_transpose_index), num_nodes, num_edges, sizes) ||
         !out_x.is_matrix(kFloat, sizes.nodes, width) || !out_ptr.is_index(graphs.graphs + 1) ||
-        !out_graph.is_index(sizes.nodes))
+        !out_graph.is_index(sizes.nodes) ||
+        !(read.none() || read.is_matrix(x.dtype(), sizes.nodes, x.size(1))))
         return false;
-    const Features features{x.as<const char>(), width, dense ? 0 : x.size(1), column_bytes, out_x.as<float>()};
+    if (!read.none()) csr.ptr = csr.index = transpose.ptr = transpose.index = nullptr;
+    const Features features{(read.none() ? x : read).as<const char>(), width, dense ? 0 : x.size(1), column_bytes, out_x.as<float>()};
     const int usable = usable_threads(threads, sizes.nodes * (width + 2) + 2 * sizes.edges);
     bool valid;
     {
@@ -183,7 +161,7 @@ void bind_gather(nb::module_& m) {
     m.def("gather_sizes", gather_sizes, nb::arg("table"), nb::arg("num_nodes"), nb::arg("num_edges"));
     m.def("gather", gather_graphs, nb::arg("table"), nb::arg("x"), nb::arg("width"), nb::arg("ptr"),
           nb::arg("index"), nb::arg("transpose_ptr").none(), nb::arg("transpose_index").none(),
-          nb::arg("threads"), nb::arg("out_x"), nb::arg("out_ptr"), nb::arg("out_graph"), nb::arg("out_edge_ptr"),
+          nb::arg("read").none(), nb::arg("threads"), nb::arg("out_x"), nb::arg("out_ptr"), nb::arg("out_graph"), nb::arg("out_edge_ptr"),
           nb::arg("out_edge_index"), nb::arg("out_transpose_ptr").none(), nb::arg("out_transpose_index").none());
 }
 

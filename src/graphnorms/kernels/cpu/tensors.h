@@ -60,6 +60,8 @@ class View {
     bool none() const { return none_; }
     // As kDtypes counts them, or -1.
     int dtype() const { return dtype_; }
+    // Of an entry; 0 where the dtype is not known.
+    int64_t bytes() const { return dtype_ < 0 ? 0 : tensor_.dtype.bits / 8; }
     int dims() const { return tensor_.dims; }
     int64_t size(int d) const { return tensor_.shape[d]; }
     int64_t stride(int d) const { return tensor_.strides[d]; }
