@@ -89,8 +89,8 @@ class BatchNorm(Norm):
         )
 
     @property
-    def is_one_call(self) -> bool:
-        """See `Norm`; by the statistics of the batch, which no hook on `module` sees."""
+    def _one_call(self) -> bool:
+        """By the statistics of the batch, which no hook on `module` sees."""
         own: Any = self._modules["module"]
         plain = is_untouched(own, InnerBatchNorm)
         return plain and bool(own.training) and not self.allow_single_element
