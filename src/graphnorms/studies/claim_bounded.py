@@ -223,8 +223,9 @@ def judge(measured: Measured, settings: Settings) -> Finding:
     )
     return Finding(
         verdict,
-        f"{conclusion} Each was predicted to learn, in the same steps, more than {SHARE:g} of what "
-        f"LayerNorm learns: how far the loss comes to lie below that of a guess. {summary(checks)}",
+        f"{conclusion} In the same steps each was predicted to learn more than {SHARE:g} of what "
+        "LayerNorm learns, measured by how far the loss falls below that of a guess. "
+        f"{summary(checks)}",
         numbers,
         (table,),
     )
