@@ -198,7 +198,7 @@ def show_result(console: Console, result: StudyResult, folder: Path) -> None:
     console.print(table)
     for values in result.finding.tables:
         console.print(Text(f"\n{values.title}", style="dim"))
-        shown = plain_table(*map(Text, values.header))
+        shown = plain_table(*(Column(Text(name)) for name in values.header))
         for row in values.rows:
             shown.add_row(*map(Text, row))
         console.print(shown)
