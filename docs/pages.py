@@ -12,7 +12,8 @@ from cube import cube
 
 from graphnorms.kernels import Over
 from graphnorms.layers.base import Norm
-from graphnorms.layers.catalog import CATALOG, Normalization
+from graphnorms.layers.catalog import CATALOG
+from graphnorms.layers.normalization import Normalization
 
 PARTS = {
     "graphnorms": "Names of the package itself. A layer has [a page of its own](index.md).",

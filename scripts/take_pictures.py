@@ -1,7 +1,7 @@
 """Take the pictures of reports in docs: two pages of one run beside each other, in Chromium.
 
     graphnorms compare MUTAG --epochs 20 --folds 5
-    PYTHONPATH=. python scripts/take_pictures.py old/report.html runs/MUTAG-gin/report.html
+    python scripts/take_pictures.py old/report.html runs/MUTAG-gin/report.html
 
 Writes `report-1280-light.webp` and its like into docs/images, of the last page also its upper part
 (`report.png`; down to the leaderboard `verdict.png`, for README) and its learning curves as a file
@@ -13,14 +13,18 @@ from __future__ import annotations
 import argparse
 import io
 import statistics
-import tempfile
+import sys
 from pathlib import Path
 from typing import Final
 
 from PIL import Image
-from tests.browser import Browser, find
 
-IMAGES: Final = Path(__file__).parents[1] / "docs" / "images"
+ROOT: Final = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.browser import Browser, find_or_exit  # noqa: E402, tests are no package that is installed
+
+IMAGES: Final = ROOT / "docs" / "images"
 WIDTHS: Final = (1280, 390)  # a screen and a phone, in CSS pixels
 SHOWN: Final = {1280: 620, 390: 280}  # width of a page in the picture
 GAP: Final = 16
@@ -36,9 +40,7 @@ LAST: Final = {
 def taken(browser: Browser) -> Image.Image:
     """Return what is in the window."""
     browser.settle()
-    with tempfile.NamedTemporaryFile(suffix=".png") as file:
-        browser.picture(Path(file.name))
-        return Image.open(io.BytesIO(Path(file.name).read_bytes())).convert("RGB")
+    return Image.open(io.BytesIO(browser.picture())).convert("RGB")
 
 
 def upper_part(browser: Browser, page: Path, last: str) -> Image.Image:
@@ -94,11 +96,8 @@ def main() -> None:
     parser.add_argument("pages", nargs="+", type=Path, metavar="PAGE")
     parser.add_argument("--out", type=Path, default=IMAGES, help="folder of the pictures")
     arguments = parser.parse_args()
-    binary = find()
-    if binary is None:
-        parser.error("there is no Chromium on the path")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    with Browser(binary) as browser:
+    with Browser(find_or_exit()) as browser:
         for page in arguments.pages:
             first, last = paint_times(browser, page)
             size = page.stat().st_size / 1e6

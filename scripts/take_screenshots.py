@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +18,7 @@ from PIL import Image
 ROOT: Final = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.browser import Browser, find  # noqa: E402, tests are no package that is installed
+from tests.browser import Browser, find_or_exit  # noqa: E402, tests are no package that is installed
 
 SITE: Final = ROOT / "docs" / "_build"
 PAGES: Final = ("index", "start", "dropin", "norms/graph", "studies")
@@ -41,9 +40,7 @@ def taken(browser: Browser, page: Path, width: int) -> Image.Image:
     browser.settle()
     if (found := browser.evaluate("document.documentElement.scrollWidth")) > width:
         raise SystemExit(f"{page} is {found} pixels wide, expected at most {width}")
-    with tempfile.NamedTemporaryFile(suffix=".png") as file:
-        browser.picture(Path(file.name))
-        return Image.open(io.BytesIO(Path(file.name).read_bytes())).convert("RGB")
+    return Image.open(io.BytesIO(browser.picture())).convert("RGB")
 
 
 def main() -> None:
@@ -53,11 +50,8 @@ def main() -> None:
     parser.add_argument("--dark", action="store_true", help="in the colours of the night")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "screenshots")
     arguments = parser.parse_args()
-    binary = find()
-    if binary is None:
-        parser.error("there is no Chromium on the path")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    with Browser(binary) as browser:
+    with Browser(find_or_exit()) as browser:
         for name in arguments.pages:
             page = SITE / f"{name}.html"
             if not page.is_file():

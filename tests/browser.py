@@ -58,6 +58,17 @@ def find() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
+def find_or_exit() -> str:
+    """Return where a Chromium is.
+
+    Raises:
+        SystemExit: There is none.
+    """
+    if (binary := find()) is None:
+        raise SystemExit(f"there is no Chromium on the path; expected one of {', '.join(NAMES)}")
+    return binary
+
+
 class Browser:
     """One headless browser with one tab, in which pages are opened one after the other.
 
@@ -242,10 +253,9 @@ class Browser:
             )
         self.settle()
 
-    def picture(self, path: Path) -> None:
-        """Write what is in the window as PNG."""
-        data = self.send("Page.captureScreenshot", format="png")["data"]
-        path.write_bytes(base64.b64decode(data))
+    def picture(self) -> bytes:
+        """Return what is in the window as PNG."""
+        return base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"])
 
     def printed(self) -> bytes:
         """Return the page as PDF, as a printer would get it."""

@@ -306,20 +306,40 @@ def relative(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max() / (b.abs().max() + 1e-6))
 
 
+MODES = (
+    "test_force_inside_a_compiled_region",
+    "test_whole_step_inside_a_compiled_region",
+    "test_make_fx_then_compile",
+    "test_aot_function",
+    "test_torch_func",
+    "test_export_of_energy_and_force",
+)
+BY_COMPILED_AUTOGRAD = (
+    "test_compiled_autograd_of_both_backwards",
+    "test_compiled_autograd_of_the_loss",
+)
+
+
 @pytest.fixture(
     params=[
         pytest.param("few", marks=pytest.mark.brief),  # some of the next
-        pytest.param("third", marks=pytest.mark.full("derivatives of more layers at once")),
+        pytest.param("share", marks=pytest.mark.full("derivatives of more layers at once")),
         pytest.param("all", marks=pytest.mark.slow),
     ]
 )
 def net(request: pytest.FixtureRequest) -> Net:
-    """A few branches, other ones for every mode: compiling all takes minutes."""
+    """A share of the branches, another one for every mode: compiling all takes minutes.
+
+    Every branch is in the share of one of `MODES`; compiled autograd, which takes five times as
+    long for a branch, has a few. With `-m slow` all meet all.
+    """
     names, name = list(BRANCHES), request.node.originalname
-    if request.param != "all":
-        step = 3 if request.param == "third" and "compiled_autograd" not in name else 9
-        step = 18 if request.param == "few" else step
-        names = names[sum(map(ord, name)) % step :: step]
+    if name in BY_COMPILED_AUTOGRAD and request.param != "all":
+        names = names[BY_COMPILED_AUTOGRAD.index(name) :: 18]
+    elif request.param != "all":
+        names = names[MODES.index(name) :: len(MODES)]
+    if request.param == "few":
+        names = names[::2]
     return Net(names)
 
 

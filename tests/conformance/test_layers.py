@@ -64,10 +64,11 @@ ONE_OF_A_KIND = [
         for place, given in enumerate(INPUTS)
         for names in [ONE_OF_A_KIND if given in WIDE else INTERPRETED]
         for number, name in enumerate(names)
+        if place % len(names) == number or (place + number) % 2 == 0
     ],
 )
 def test_agrees_in_the_interpreter(name: str, given: str, backend: str) -> None:
-    """It is slow: every input with one layer, plain; `make test-all` has every layer.
+    """It is slow: every input with one layer, plain; `make test-all` has half of them, by turns.
 
     The dtypes, which differ in how a kernel loads and stores, take turns.
     """

@@ -66,6 +66,8 @@ def turn(name: str, number: int) -> int:
         chosen(name, mode, training, always=name in PLAIN or not mode.startswith("compile"))
         for name, training in STATES
         for mode in MODES
+        # Compiling takes long: a variant of a layer is compiled in one state, or by turns.
+        if not mode.startswith("compile") or name in PLAIN or turn(name, 2) == training
     ],
 )
 def test_mode(name: str, mode: str, training: bool) -> None:
@@ -90,7 +92,15 @@ def kinds_of(name: str) -> list[str]:
     if name in EVERY_KIND:
         return KINDS
     others = {kind for same in SAME_GRAPH for kind in same if kind != same[turn(name, len(same))]}
-    return [kind for kind in KINDS if kind not in others]
+    met = [kind for kind in KINDS if kind not in others]
+    # What a variant of a layer has of its own is after the segments, which are one code for all.
+    return met if name in PLAIN else met[turn(name, 2) :: 2]
+
+
+def kinds_in(name: str, training: bool) -> list[str]:
+    """A third of its kinds in eval(), where averages stand for statistics of the batch."""
+    kinds = kinds_of(name)
+    return kinds if training else kinds[turn(name, len(kinds)) % 3 :: 3]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +119,7 @@ def kinds_of(name: str) -> list[str]:
             or (name == "graph" and training),
         )
         for name, training in STATES
-        for kind in kinds_of(name)
+        for kind in kinds_in(name, training)
     ],
 )
 def test_compile(name: str, kind: str, training: bool) -> None:
@@ -144,9 +154,13 @@ def test_export(name: str, strict: bool, training: bool) -> None:
 
 
 FEW = ("batch", "graph")
+BY_GRAPH = [name for name in PLAIN if getattr(build(name, False), "per_graph", False)]
+"""The layers that read the number of graphs; what others do with a batch is `test_compile`."""
 
 
-@pytest.mark.parametrize("name", [chosen(name, always=name in FEW) for name in PLAIN])
+@pytest.mark.parametrize(
+    "name", [chosen(name, always=name in FEW) for name in ["batch", *BY_GRAPH]]
+)
 def test_compile_without_batch_size(name: str) -> None:
     """The number of graphs is read when the graph runs, as PyG's norms read it."""
     torch._dynamo.reset()
@@ -194,7 +208,10 @@ def test_opcheck(center: gn.Over | str) -> None:
     given = torch.tensor([0.7, 0.2]) if function else None
     operators = torch.ops.graphnorms
     x, residual, seed = features().requires_grad_(), features(seed=2), torch.tensor(5)
-    for weight, bias in ((torch.rand(6), None), (torch.rand(4, 6), torch.rand(4, 6))):
+    of_every_graph = (torch.rand(4, 6), torch.rand(4, 6))
+    # The shapes of the parameters' gradients do not depend on the domain; the others' do.
+    others = [(torch.rand(6), None)] if center == gn.Over.NODES else []
+    for weight, bias in (*others, of_every_graph):
         rest = (given, weight, bias)
         call = (segments.ptr, segments.order, seed, table, *numbers)
         arguments = (x, residual, *rest, *call, True)
@@ -234,7 +251,7 @@ def test_after_spawn() -> None:
     torch.testing.assert_close(got, layer(features(), BATCH, 4), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", [chosen(name, always=name in FEW) for name in LAYERS])
+@pytest.mark.parametrize("name", [chosen(name, always=name in FEW) for name in PLAIN])
 def test_onnx(name: str) -> None:
     """Through the reference's operations, with any number of rows, run by onnxruntime."""
     onnxruntime = pytest.importorskip("onnxruntime")

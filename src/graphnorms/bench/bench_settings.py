@@ -11,9 +11,10 @@ from torch import Tensor
 
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.point import ACTIVATIONS, Point
-from graphnorms.layers.catalog import CATALOG, Normalization
+from graphnorms.layers.catalog import CATALOG
 from graphnorms.layers.custom_norm import CustomNorm
 from graphnorms.layers.factory import lookup
+from graphnorms.layers.normalization import Normalization
 from graphnorms.training import threads
 
 DTYPES: Final = ("float32", "float64", "bfloat16", "float16")

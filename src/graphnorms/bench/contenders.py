@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from graphnorms.bench import pyg_layers
 from graphnorms.bench.bench_settings import Shape
-from graphnorms.layers.catalog import Normalization
 from graphnorms.layers.factory import make_norm
+from graphnorms.layers.normalization import Normalization
 
 COPY: Final = "copy"
 LAYER_NORM: Final = "nn.LayerNorm"

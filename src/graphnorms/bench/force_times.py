@@ -16,7 +16,7 @@ from graphnorms.bench.number_checks import check_forces
 from graphnorms.bench.results import Case
 from graphnorms.bench.session import Session, circumstances, labels
 from graphnorms.bench.timing import force_step, in_turn
-from graphnorms.layers.catalog import Normalization
+from graphnorms.layers.normalization import Normalization
 
 SHAPES: Final = (
     Shape("20000 rows", 20000, 64, 1000),

@@ -21,7 +21,7 @@ from graphnorms.bench import pyg_layers
 from graphnorms.bench.contenders import Contender, Problem, accepts, build, title
 from graphnorms.errors import GraphnormsError
 from graphnorms.kernels import Over
-from graphnorms.layers.catalog import Normalization
+from graphnorms.layers.normalization import Normalization
 from graphnorms.testing import tolerance
 
 Function = Callable[[Tensor], Tensor]

@@ -14,7 +14,7 @@ from typing import Final
 from torch import Tensor, nn
 
 from graphnorms.errors import GraphnormsError
-from graphnorms.layers.catalog import Normalization
+from graphnorms.layers.normalization import Normalization
 
 INSTALL: Final = "pip install torch_geometric"
 _GIVEN: Final = {"self", "x", "batch", "batch_size", "dim_size"}

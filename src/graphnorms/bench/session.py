@@ -22,7 +22,7 @@ from graphnorms.bench.contenders import (
 )
 from graphnorms.bench.number_checks import Check, Exact, check_layer, check_twin
 from graphnorms.errors import GraphnormsError
-from graphnorms.layers.catalog import Normalization
+from graphnorms.layers.normalization import Normalization
 
 
 class Session:

@@ -196,6 +196,12 @@ def show_result(console: Console, result: StudyResult, folder: Path) -> None:
         table.add_row("", Text("of size tiny, to try it out: it means nothing"))
     console.print(f"\n[bold]{result.name}[/]")
     console.print(table)
+    for values in result.finding.tables:
+        console.print(Text(f"\n{values.title}", style="dim"))
+        shown = plain_table(*(Column(Text(name)) for name in values.header))
+        for row in values.rows:
+            shown.add_row(*map(Text, row))
+        console.print(shown)
     say(console, f"{folder / RESULT}, {SVG}, {PNG}")
 
 

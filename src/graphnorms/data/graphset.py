@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -447,25 +448,10 @@ class GraphSet:
 
     def _arguments(self) -> dict[str, Any]:
         """Return the constructor arguments of this set."""
-        return {
-            "name": self.name,
-            "x": self.kept_x,
-            "ptr": self.ptr,
-            "edge_ptr": self.edge_ptr,
-            "edge_index": self.edge_index,
-            "transpose_ptr": None if self.symmetric else self.transpose_ptr,
-            "transpose_index": None if self.symmetric else self.transpose_index,
-            "y": self.y,
-            "task": self.task,
-            "features": self.features,
-            "columns": self.columns,
-            "edge_columns": self.edge_columns,
-            "edge_features": self.kept_edge_features,
-            "split": self.split,
-            "split_name": self.split_name,
-            "metric": self.metric,
-            "source_rows": self.source_rows,
-            "notes": self.notes,
-            "atoms": self.atoms,
-            "files": self.files,
-        }
+        kept: dict[str, Any] = {"x": self.kept_x, "edge_features": self.kept_edge_features}
+        if self.symmetric:
+            kept |= {"transpose_ptr": None, "transpose_index": None}
+        return {name: getattr(self, name) for name in _ARGUMENTS - kept.keys()} | kept
+
+
+_ARGUMENTS: Final = inspect.signature(GraphSet).parameters.keys() - {"validate"}

@@ -9,7 +9,8 @@ from typing import Final, Literal
 
 from graphnorms.kernels.point import Over, Point
 from graphnorms.lab.option_kinds import DEFAULT_NORMS
-from graphnorms.layers.catalog import CATALOG, Normalization
+from graphnorms.layers.catalog import CATALOG
+from graphnorms.layers.normalization import Normalization
 from graphnorms.layers.traits import Traits, traits_of
 
 Effect = Literal["drop", "add", "note"]

@@ -59,8 +59,7 @@ _KINDS: Final[Mapping[str, Kind]] = {
 _LATER: Final = (
     *("own_norms", "vary", "architectures", "group_twins"),
     *("optimizer", "warmup", "clip", "force_weight", "patience", "num_neighbors"),
-    *("search", "proposals", "halving"),
-    "reasons",
+    *("search", "proposals", "halving", "reasons"),
 )
 """Settings that came later, and are left out of `to_dict` where they are not used."""
 
@@ -203,12 +202,14 @@ class Settings:
     @property
     def shared_architecture(self) -> dict[str, Any]:
         """What the architectures of all treatments agree on."""
-        every = list(self.architectures.values()) or [self.architecture]
         return {
             name: value
             for name, value in self.architecture.items()
-            if all(name in other and other[name] == value for other in every)
+            if all(name in each and each[name] == value for each in self._every_architecture())
         }
+
+    def _every_architecture(self) -> list[dict[str, Any]]:
+        return list(self.architectures.values()) or [self.architecture]
 
     def of_treatment(self, name: str, setting: str) -> Any:
         """Return the value that a setting has for a treatment."""
@@ -245,10 +246,8 @@ class Settings:
         for name in ("optimizer", "warmup", "reasons"):
             if getattr(self, name) == self.__dataclass_fields__[name].default:
                 found[name] = None
-        every = list(self.architectures.values()) or [self.architecture]
-        if any(
-            each.get("layer_dropout", each.get("dropout")) != each.get("dropout") for each in every
-        ):
+        dropouts = [(each.get("dropout"), each) for each in self._every_architecture()]
+        if any(each.get("layer_dropout", dropout) != dropout for dropout, each in dropouts):
             found["dropout"] = None  # the option sets both
         if self.own_training:
             found |= dict.fromkeys(set(LAB_TRAINS) - {*self.takes})
@@ -319,13 +318,12 @@ class Settings:
     @property
     def reported_trials(self) -> int:
         """Trials of one norm that its score comes from."""
-        rates = len(self.learning_rates) if self.protocol == "paper" else 1
-        return self.all_folds * self.runs * rates
+        return self.scored_trials * (len(self.learning_rates) if self.protocol == "paper" else 1)
 
     @property
     def scored_trials(self) -> int:
         """Trials of one norm at the rate that it is judged by."""
-        return self.reported_trials // (len(self.learning_rates) if self.protocol == "paper" else 1)
+        return self.all_folds * self.runs
 
     @property
     def planned(self) -> int:
@@ -354,18 +352,14 @@ class Settings:
 
         That is what user code that trains does not take, and values of which a search has others.
         """
-        data = self.to_dict()
-        data["architecture"] = {
-            name: value for name, value in self.architecture.items() if name not in self.search
-        }
-        for name in self.search:
-            data.pop(name, None)
+        hidden = {*self.search}
         if self.own_training:
-            unused = {name: name for name in ("epochs", "batch_size", "weight_decay")}
-            unused |= {"learning_rates": "learning_rate", "preset": "", "schedule": ""}
-            for name, taken in unused.items():
-                if taken not in self.takes:
-                    data.pop(name, None)
+            option_of = {name: name for name in ("epochs", "batch_size", "weight_decay")}
+            option_of |= {"learning_rates": "learning_rate", "preset": "", "schedule": ""}
+            hidden |= {name for name, option in option_of.items() if option not in self.takes}
+        data = {name: value for name, value in self.to_dict().items() if name not in hidden}
+        architecture = self.architecture.items()
+        data["architecture"] = {n: value for n, value in architecture if n not in self.search}
         return data
 
     @classmethod
@@ -386,8 +380,8 @@ class Settings:
                 chose one rate for all seeds of a split.
         """
         rates = data.get("learning_rates")
-        several = isinstance(rates, list | tuple) and len(rates) > 1
-        if several and data.get("protocol") == "split" and "selection_runs" in data:
+        of_split = data.get("protocol") == "split" and "selection_runs" in data
+        if of_split and isinstance(rates, list | tuple) and len(rates) > 1:
             raise ValueError(
                 "this run chose one learning rate for all seeds, which tells equal norms apart in "
                 "one comparison out of four; run it again into another folder"
@@ -395,10 +389,8 @@ class Settings:
         if missing := cls.required() - data.keys():
             raise ValueError(f"not the settings of a comparison: {min(missing)} is missing")
         known = {each.name: data[each.name] for each in fields(cls) if each.name in data}
-        for name in ("norms", "learning_rates"):
-            if isinstance(known[name], list):
-                known[name] = tuple(known[name])
-        return cls(**known)
+        lists = [name for name in ("norms", "learning_rates") if isinstance(known[name], list)]
+        return cls(**known | {name: tuple(known[name]) for name in lists})
 
 
 def _require_each_once(what: str, values: Sequence[Any]) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from graphnorms.layers.adja_norm import AdjaNorm
     from graphnorms.layers.base import Norm
     from graphnorms.layers.batch_norm import BatchNorm
-    from graphnorms.layers.catalog import CATALOG, Normalization
+    from graphnorms.layers.catalog import CATALOG
     from graphnorms.layers.conditional_norm import ConditionalNorm
     from graphnorms.layers.contra_norm import ContraNorm
     from graphnorms.layers.custom_norm import CustomNorm
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from graphnorms.layers.mean_subtraction_norm import MeanSubtractionNorm
     from graphnorms.layers.message_norm import MessageNorm
     from graphnorms.layers.node_norm import NodeNorm
+    from graphnorms.layers.normalization import Normalization
     from graphnorms.layers.pair_norm import PairNorm
     from graphnorms.layers.power_norm import PowerNorm
     from graphnorms.layers.qk_norm import QKNorm

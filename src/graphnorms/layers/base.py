@@ -23,11 +23,12 @@ from graphnorms.kernels.point import (
     check_residual,
 )
 from graphnorms.kernels.primitive import Statistics, finish, normalize, normalize_by_averages
-from graphnorms.kernels.ranks import Group, Ranks, as_ranks
+from graphnorms.kernels.ranks import Group
 from graphnorms.layers.argument_checks import check_channels, check_eps, check_features
 from graphnorms.layers.inner_batch_norm import InnerBatchNorm
 from graphnorms.layers.norm_options import PlainOptions, place, signature_of
-from graphnorms.layers.running_statistics import RunningStatistics, by_running
+from graphnorms.layers.running_statistics import by_running
+from graphnorms.layers.shared_statistics import SharedStatistics
 from graphnorms.segments import Segments, as_segments
 
 Equation = tuple[Point, Tensor | None, Tensor | None, Tensor | None, float]
@@ -40,7 +41,7 @@ Given = tuple[Tensor | Segments | None, int | None, Tensor | None]
 """The arguments `batch`, `batch_size` and `mask` of a call; see `Norm.forward`."""
 
 
-class Norm(RunningStatistics):
+class Norm(SharedStatistics):
     r"""A normalization with fused activation, dropout and residual.
 
     $$ y = D(f(\mathrm{Norm}(x))) + r $$
@@ -79,6 +80,8 @@ class Norm(RunningStatistics):
     itself."""
     size_name: str = "batch_size"
     """The name of the number of graphs in errors."""
+    _one_call: Any = False
+    """Whether all that a call does to `x` is what `as_call` returns; a value or a property."""
     in_channels: Any = None
     eps: float
     weight: Any
@@ -91,8 +94,6 @@ class Norm(RunningStatistics):
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        if "is_one_call" not in vars(cls):  # it may compute something else
-            cls.is_one_call = Norm.is_one_call  # type: ignore[method-assign]
         cls.__signature__ = signature_of(cls)  # type: ignore[attr-defined]
 
     def __init__(
@@ -122,7 +123,6 @@ class Norm(RunningStatistics):
         self.activation = activation
         self.dropout = dropout
         self.backend = backend
-        self._ranks: Ranks | None = None
         self.process_group = process_group
 
     @property
@@ -141,9 +141,9 @@ class Norm(RunningStatistics):
     def is_one_call(self) -> bool:
         """Whether all that a call does to `x` is what `as_call` returns.
 
-        Not inherited: each layer says it for itself.
+        A class says so of itself by `_one_call`: one derived from it may compute something else.
         """
-        return False
+        return "_one_call" in vars(type(self)) and bool(self._one_call)
 
     def forward(
         self,
@@ -248,49 +248,6 @@ class Norm(RunningStatistics):
         like = _without_rows(x.dtype, channels)
         return *self._call(x, segments, self.equation(like, segments, channels)), None
 
-    @property
-    def process_group(self) -> Group:
-        """The ranks that share the statistics: `None`, `"world"` or a `ProcessGroup`.
-
-        Setting it also sets it for the inner layers with statistics over the batch.
-
-        Raises:
-            ValueError: The value set is something else, or the layer has no statistic over rows.
-        """
-        ranks = self._ranks_of_parts()
-        if ranks is None:
-            return None
-        return "world" if ranks.group is None else ranks.group
-
-    @process_group.setter
-    def process_group(self, process_group: Group) -> None:
-        ranks = as_ranks(process_group)
-        if ranks is not None and not self.statistics_of:
-            raise ValueError(
-                f"process_group is {ranks}, but this {type(self).__name__} has no statistic over "
-                "rows that ranks could share; use process_group=None"
-            )
-        self._ranks = ranks
-        for part in self.children():
-            if isinstance(part, Norm) and part.statistics_of == "batch":
-                part.process_group = process_group
-
-    def _ranks_of_parts(self) -> Ranks | None:
-        """The ranks of the layer, or of an inner layer that torch's conversion changed alone."""
-        parts = (part._ranks for part in self.children() if isinstance(part, Norm))
-        return self._ranks or next((ranks for ranks in parts if ranks is not None), None)
-
-    def add_module(self, name: str, module: nn.Module | None) -> None:
-        """Register a module; a `SyncBatchNorm` from torch's conversion sets the process group.
-
-        `torch.nn.SyncBatchNorm.convert_sync_batchnorm` replaces the BatchNorm inside a layer by a
-        `SyncBatchNorm`: the layer then shares its statistics over the ranks of its process group.
-        """
-        if type(module) is nn.SyncBatchNorm and isinstance(self._modules.get(name), InnerBatchNorm):
-            self.process_group = module.process_group or "world"
-            module = InnerBatchNorm.of_synchronized(module)
-        super().add_module(name, module)
-
     def _add_parameters(
         self, shape: int | tuple[int, ...], options: PlainOptions, **wanted: bool
     ) -> None:
@@ -317,10 +274,6 @@ class Norm(RunningStatistics):
                     )
         y: Tensor = inner(x, **given)
         return y
-
-    def _is_shared(self) -> bool:
-        """Whether several ranks share the statistics."""
-        return self._ranks is not None and self._ranks.size() > 1
 
     def _graphs(self, x: Tensor, given: Given) -> Segments:
         """Return the graphs; checks that every rank of the process group has equally many."""

@@ -95,8 +95,8 @@ class BatchNorm(Norm):
         )
 
     @property
-    def is_one_call(self) -> bool:
-        """See `Norm`; no hook on `module` sees it, and by running averages it has no gradient."""
+    def _one_call(self) -> bool:
+        """No hook on `module` sees it, and by running averages it has no gradient."""
         own: Any = self._modules["module"]
         if not is_untouched(own, InnerBatchNorm) or self.allow_single_element:
             return False

@@ -9,7 +9,8 @@ from typing import Any, Final
 from torch import nn
 
 from graphnorms.errors import unknown_name
-from graphnorms.layers.catalog import CATALOG, Normalization
+from graphnorms.layers.catalog import CATALOG
+from graphnorms.layers.normalization import Normalization
 from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.layers.spec import format_spec, parse_spec
 

@@ -51,7 +51,7 @@ class GraphNorm(Norm):
 
     point = Point(Over.NODES, Over.NODES, "graph")
     takes_positions = True
-    is_one_call = True
+    _one_call = True
     mean_scale: nn.Parameter
 
     def __init__(

@@ -50,7 +50,7 @@ class GroupNorm(Norm):
     checkpoints load unchanged.
     """
 
-    is_one_call = True
+    _one_call = True
 
     @classmethod
     def point_with(cls, arguments: Mapping[str, Any]) -> Point:

@@ -30,7 +30,7 @@ class Identity(Norm):
         ValueError: `in_channels` is not positive, or `x` is not `(nodes, in_channels)`.
     """
 
-    is_one_call = True
+    _one_call = True
 
     def __init__(self, in_channels: int, **options: Unpack[PlainOptions]) -> None:
         super().__init__(in_channels, **options)

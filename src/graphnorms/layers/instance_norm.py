@@ -95,8 +95,8 @@ class InstanceNorm(Norm):
         return int(self.in_channels)
 
     @property
-    def is_one_call(self) -> bool:
-        """See `Norm`; with running averages it is more."""
+    def _one_call(self) -> bool:
+        """With running averages it is more."""
         return not self.track_running_stats
 
     def reset_running_stats(self) -> None:

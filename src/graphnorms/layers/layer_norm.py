@@ -46,7 +46,7 @@ class LayerNorm(GroupNorm):
     with the same parameter names: its checkpoints load unchanged.
     """
 
-    is_one_call = True
+    _one_call = True
 
     def __init__(
         self,

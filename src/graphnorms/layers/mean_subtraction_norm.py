@@ -37,7 +37,7 @@ class MeanSubtractionNorm(Norm):
 
     point = Point(Over.NODES, None, "graph")
     takes_positions = True
-    is_one_call = True
+    _one_call = True
     size_name = "dim_size"
 
     def __init__(self, **options: Unpack[NormOptions]) -> None:

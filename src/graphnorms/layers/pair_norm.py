@@ -80,8 +80,8 @@ class PairNorm(Norm):
         self.simultaneously = simultaneously
 
     @property
-    def is_one_call(self) -> bool:
-        """See `Norm`; only the paper's form."""
+    def _one_call(self) -> bool:
+        """Only the paper's form."""
         return not (self.scale_individually or self.simultaneously)
 
     def equation(self, x: Tensor, segments: Segments, channels: int) -> Equation:
@@ -97,7 +97,7 @@ class PairNorm(Norm):
         return point, None, gain, None, self.eps / channels
 
     def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
-        if self.is_one_call:
+        if self._one_call:
             return super()._compute(x, given, residual, channels)
         segments = self._graphs(x, given)
         return self._transformed(

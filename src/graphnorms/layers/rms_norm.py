@@ -52,7 +52,7 @@ class RMSNorm(Norm):
 
     point = Point(None, Over.CHANNELS)
     takes_rows = True
-    is_one_call = True
+    _one_call = True
 
     def __init__(
         self,

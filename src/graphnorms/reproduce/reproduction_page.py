@@ -23,8 +23,8 @@ from graphnorms.studies.study_results import PNG, RESULT, SVG, load, own_folder
 
 if TYPE_CHECKING:
     from graphnorms.lab.comparison import Comparison
+    from graphnorms.report.text_table import TextTable
     from graphnorms.reproduce.paper_runs import Cell
-    from graphnorms.reproduce.reproduction_tables import TextTable
 
 AHEAD: Final = "graph"
 """The norm that the gaps are of."""
@@ -218,10 +218,15 @@ def _study(name: str, folders: Iterable[Path], copies: Path, base: Path) -> str:
                 with replacing(copy) as temporary:
                     temporary.write_bytes(picture.read_bytes())
                 picture = copy
-            return (
-                f"### {TOPICS[name]}\n\n*{result.finding.verdict}* by the rule of `graphnorms "
-                f"study {name}`. {result.finding.statement}\n\n"
-                f"![{name}]({picture.relative_to(base).as_posix()})"
+            finding = result.finding
+            return "\n\n".join(
+                [
+                    f"### {TOPICS[name]}",
+                    f"*{finding.verdict}* by the rule of `graphnorms study {name}`. "
+                    f"{finding.statement}",
+                    *(f"{table.title}:\n\n{table.as_markdown()}" for table in finding.tables),
+                    f"![{name}]({picture.relative_to(base).as_posix()})",
+                ]
             )
     return ""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from graphnorms.report.style import display_name
+from graphnorms.report.text_table import TextTable
 from graphnorms.reproduce.against_published import Gap, Row, Trained, signed, written
 from graphnorms.reproduce.published_values import Paper, Published
 
@@ -19,26 +19,6 @@ SELECTIONS: Final = {
     "split": "here",
 }
 """How a score came about, by protocol."""
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """A table of texts.
-
-    Args:
-        title: What it shows.
-        header: Of its columns.
-        rows: As many texts each.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def as_markdown(self) -> str:
-        """Return it in Markdown, without the title."""
-        lines = [self.header, ("---",) * len(self.header), *self.rows]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def score_tables(paper: Paper, rows: Sequence[Row]) -> list[TextTable]:

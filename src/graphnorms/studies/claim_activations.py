@@ -14,8 +14,18 @@ from torch import Tensor, nn
 from graphnorms.data import GraphSet
 from graphnorms.models import GNN, NormSlot, preset
 from graphnorms.probes import QUANTILES, captured, quantile_drift, quantiles
+from graphnorms.report.style import display_name
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import by_model, numbers_of, ratio, verdict_of, written
+from graphnorms.studies.evidence import (
+    Check,
+    concluded,
+    numbers_of,
+    ratio,
+    summary,
+    verdict_of,
+    written,
+)
 from graphnorms.studies.measured_values import where
 from graphnorms.studies.mlp import MLP
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
@@ -151,21 +161,38 @@ def judge(measured: Measured, settings: Settings) -> Finding:
         for norm in norms[1:]
         if where(measured, model=model, norm=norm)
     }
-    drift, shape = (
-        by_model(TITLES, {(m, n): written(r) for (of, m, n), r in ratios.items() if of == name})
-        for name in MEASURES
+    models = [(m, n) for m, norms in NORMS.items() for n in norms[1:] if ("drift", m, n) in ratios]
+    checks = [
+        Check(f"{TITLES[m]}, {MEASURES[n]}", ratios[n, m, "batch"], SHARE)
+        for n in MEASURES
+        for m in NORMS
+    ]
+    verdict = verdict_of(checks)
+    conclusion = concluded(
+        verdict,
+        yes="BatchNorm halves the drift of activations, in the layer's own units and in shape.",
+        no="BatchNorm does not halve the drift of activations everywhere.",
+    )
+    table = TextTable(
+        f"Drift of the quantiles over training, as a share of that without a norm (predicted of "
+        f"BatchNorm: below {SHARE:g})",
+        ("", "norm", "in units of the layer's own width", "of the standardized input"),
+        tuple(
+            (TITLES[m], display_name(n), *(written(ratios[of, m, n]) for of in MEASURES))
+            for m, n in models
+        ),
     )
     return Finding(
-        verdict_of(below=[(ratios[n, m, "batch"], SHARE) for n in MEASURES for m in NORMS]),
-        "Drift of the quantiles, as a share of the drift without a norm. In units of the layer's "
-        f"own width, which a norm sets: {drift}. Of the standardized input: "
-        f"{shape}.",
+        verdict,
+        f"{conclusion} Drift is how far the quantiles move over training, as a share of how far "
+        f"they move without a norm (predicted: below {SHARE:g}). {summary(checks)}",
         numbers_of(
             {
                 f"{MEASURES[name]}, {TITLES[model]}, {norm} / none": each
                 for (name, model, norm), each in ratios.items()
             }
         ),
+        (table,),
     )
 
 

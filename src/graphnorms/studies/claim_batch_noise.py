@@ -16,7 +16,7 @@ from graphnorms.layers import BatchNorm
 from graphnorms.models import GNN, preset
 from graphnorms.probes import layer_batch_noise
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import numbers_of, ratio, verdict_of, written
+from graphnorms.studies.evidence import Check, concluded, numbers_of, ratio, verdict_of, written
 from graphnorms.studies.image_models import ConvNet
 from graphnorms.studies.measured_values import by_seed, where
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
@@ -164,13 +164,21 @@ def judge(measured: Measured, settings: Settings) -> Finding:
         numbers |= numbers_of({f"{what}, {name} / digits": ratios[what]})
         for of in (name, IMAGES):
             numbers[f"{what}, {of}"] = _geometric(by_seed(measured, what, set=of))
-    parts = [f"that of {title} {written(ratios[what])}" for what, title in STATISTICS.items()]
+    checks = [Check(title, ratios[what], NOISIER, above=True) for what, title in STATISTICS.items()]
+    verdict = verdict_of(checks)
+    conclusion = concluded(
+        verdict,
+        yes=f"The statistics of a batch are noisier on {name} than on images.",
+        no=f"Not every statistic of a batch is noisier on {name} than on images.",
+    )
+    mean, deviation = (written(each.found) for each in checks)
     return Finding(
-        verdict_of(above=[(ratios[what], NOISIER) for what in STATISTICS]),
-        f"Variance around the whole set's, over the set's variance, {name} to digits: "
-        f"{' and '.join(parts)}; more than {NOISIER:g} was predicted of both. In absolute terms "
-        f"that of the mean is {numbers[f'mean, {name}']:.2g} on the graphs and "
-        f"{numbers[f'mean, {IMAGES}']:.2g} on the images; independent items alone would give "
+        verdict,
+        f"{conclusion} Relative to the variance of the whole set, the mean of a batch varies "
+        f"{mean} times as much as on digits, and its deviation {deviation} times (predicted: more "
+        f"than {NOISIER:g} times). In absolute terms the mean of a batch has "
+        f"{numbers[f'mean, {name}']:.2g} of the set's variance on the graphs and "
+        f"{numbers[f'mean, {IMAGES}']:.2g} on the images; {BATCH} independent items would give "
         f"{1 / BATCH:.2g} or less.",
         numbers,
     )

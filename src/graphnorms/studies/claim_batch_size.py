@@ -14,8 +14,17 @@ from torch import Tensor, nn
 
 from graphnorms.lab.statistics import Estimate
 from graphnorms.models import derive_seed
+from graphnorms.report.style import display_name
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import CONFIDENCE, decide, numbers_of, paired_ratio, written
+from graphnorms.studies.evidence import (
+    CONFIDENCE,
+    concluded,
+    decide,
+    numbers_of,
+    paired_ratio,
+    written,
+)
 from graphnorms.studies.measured_values import by_seed, mean_by_seed
 from graphnorms.studies.mlp import MLP
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
@@ -107,23 +116,40 @@ def judge(measured: Measured, settings: Settings) -> Finding:
     """Compare what a small batch costs with what it costs without a norm."""
     layer, batch = (_harm(measured, norm, settings.confidence) for norm in ("layer", "batch"))
     numbers = numbers_of({"LayerNorm": layer, "BatchNorm": batch})
-    said = []
+    rows = []
     for norm in NORMS:
-        means = []
+        means, rates = [], []
         for size in (LARGE, SMALL):
             rate = best_rate(measured, norm, size)
             means.append(mean_by_seed(measured, f"test {rate}", norm=norm, batch=size))
+            rates.append(f"{float(rate):g}")
             numbers[f"best rate, {norm}, batch {size}"] = float(rate)
             numbers[f"test loss, {norm}, batch {size}"] = means[-1]
-        said.append(f"{norm} {means[0]:.3f} → {means[1]:.3f}")
+        losses = [f"{mean:.3f} (rate {rate})" for mean, rate in zip(means, rates, strict=True)]
+        grown = {"layer": layer, "batch": batch}.get(norm)
+        rows.append((display_name(norm), *losses, "1" if grown is None else written(grown)))
     kept = layer.low >= LOWEST and layer.high <= HIGHEST
     changed = layer.high < LOWEST or layer.low > HIGHEST
+    verdict = decide(confirmed=kept and batch.low > HARMED, refuted=changed or batch.high < HARMED)
+    conclusion = concluded(
+        verdict,
+        yes="Small batches harm BatchNorm, and leave LayerNorm as it is.",
+        no="Small batches do not harm BatchNorm alone.",
+    )
     return Finding(
-        decide(confirmed=kept and batch.low > HARMED, refuted=changed or batch.high < HARMED),
-        f"From batches of {LARGE} to batches of {SMALL}, each at its best rate, the test loss "
-        f"grows by a factor that is, over that without a norm, {written(layer)} with LayerNorm "
-        f"and {written(batch)} with BatchNorm. Mean losses: {', '.join(said)} nats.",
+        verdict,
+        f"{conclusion} From batches of {LARGE} to batches of {SMALL}, each with its best rate, the "
+        f"test loss grows {written(batch)} times as much with BatchNorm as without a norm "
+        f"(predicted: more than {HARMED:g}), and {written(layer)} times with LayerNorm (predicted: "
+        f"{LOWEST:g} to {HIGHEST:g}).",
         numbers,
+        (
+            TextTable(
+                "Test loss in nats, mean over seeds",
+                ("norm", f"batches of {LARGE}", f"batches of {SMALL}", "growth over that of none"),
+                tuple(rows),
+            ),
+        ),
     )
 
 

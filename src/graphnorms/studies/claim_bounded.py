@@ -15,8 +15,17 @@ from graphnorms.layers import LayerNorm
 from graphnorms.models import GNN, ModelConfig
 from graphnorms.probes.capture import captured_rows
 from graphnorms.report.style import display_name
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import numbers_of, ratio, verdict_of, written
+from graphnorms.studies.evidence import (
+    Check,
+    concluded,
+    numbers_of,
+    ratio,
+    summary,
+    verdict_of,
+    written,
+)
 from graphnorms.studies.generated_graphs import casts
 from graphnorms.studies.measured_values import mean_by_seed, where
 from graphnorms.studies.sequence_transformer import SequenceTransformer
@@ -195,17 +204,30 @@ def judge(measured: Measured, settings: Settings) -> Finding:
         if len(line):
             numbers[f"explained by a line, {model}, worst layer"] = float(line.min())
             numbers[f"explained by a tanh, {model}, worst layer"] = float(tanh.min())
+    checks = [
+        Check(f"{display_name(n)}, {title}", learned[m, n], SHARE, above=True)
+        for m, title in MODELS.items()
+        for n in BOUNDED
+    ]
+    verdict = verdict_of(checks)
+    conclusion = concluded(
+        verdict,
+        yes="DyT and Derf stand in for LayerNorm in every model.",
+        no="DyT and Derf do not stand in for LayerNorm in every model.",
+    )
+    table = TextTable(
+        f"Learned in the same steps, as a share of what LayerNorm learns (predicted of DyT and "
+        f"Derf: more than {SHARE:g})",
+        ("model", *(display_name(n) for n in NORMS[1:])),
+        tuple((title, *(written(learned[m, n]) for n in NORMS[1:])) for m, title in MODELS.items()),
+    )
     return Finding(
-        verdict_of(above=[(learned[m, n], SHARE) for m in MODELS for n in BOUNDED]),
-        "Learned in the same steps, of what LayerNorm learns: "
-        + "; ".join(
-            f"{title}: "
-            + ", ".join(f"{display_name(n)} {written(learned[m, n])}" for n in BOUNDED)
-            + f", no norm {learned[m, 'none'].mean:.2f}"
-            for m, title in MODELS.items()
-        )
-        + f"; at least {SHARE:g} was asked of DyT and Derf.",
+        verdict,
+        f"{conclusion} In the same steps each was predicted to learn more than {SHARE:g} of what "
+        "LayerNorm learns, measured by how far the loss falls below that of a guess. "
+        f"{summary(checks)}",
         numbers,
+        (table,),
     )
 
 

@@ -12,8 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphnorms.probes import covariate_shift
+from graphnorms.report.style import display_name
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import held_below, numbers_of, ratio, verdict_of, written
+from graphnorms.studies.evidence import (
+    Check,
+    concluded,
+    numbers_of,
+    ratio,
+    verdict_of,
+    written,
+)
 from graphnorms.studies.measured_values import by_seed, where
 from graphnorms.studies.mlp import MLP
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
@@ -135,17 +144,36 @@ def judge(measured: Measured, settings: Settings) -> Finding:
         numbers[f"cosine of G and G′, {norm}"] = _median(measured, "cosine", norm)
     final = {norm: _median(measured, "final loss", norm) for norm in ARMS}
     numbers |= {f"loss of the last {LAST} steps, {norm}": loss for norm, loss in final.items()}
-    shifts = [
-        f"{MEASURES[name]} {written(ratios[name, 'batch'])} with BatchNorm (below {REDUCED:g}: "
-        f"{held_below(ratios[name, 'batch'], REDUCED)}) and "
-        f"{written(ratios[name, 'layer'])} with LayerNorm"
-        for name in MEASURES
-    ]
+    checks = [Check(title, ratios[n, "batch"], REDUCED) for n, title in MEASURES.items()]
+    verdict = verdict_of(checks)
+    conclusion = concluded(
+        verdict,
+        yes="BatchNorm reduces internal covariate shift.",
+        no="BatchNorm does not reduce internal covariate shift in both measures.",
+    )
+    shifts = " and ".join(f"{each.name} {written(each.found)}" for each in checks)
+    rows = tuple(
+        (
+            "BatchNorm, disturbed" if arm == NOISY else display_name(arm),
+            *(written(ratios[name, arm]) if (name, arm) in ratios else "–" for name in MEASURES),
+            f"{loss:.3g}",
+        )
+        for arm, loss in final.items()
+    )
     return Finding(
-        verdict_of(below=[(ratios[name, "batch"], REDUCED) for name in MEASURES]),
-        f"Internal covariate shift over that without a norm: {'; '.join(shifts)}. Loss of the last "
-        f"{LAST} steps: {', '.join(f'{norm} {loss:.3g}' for norm, loss in final.items())}.",
+        verdict,
+        f"{conclusion} The change of a layer's gradient by the updates of the layers below is, as "
+        f"a share of that without a norm, {shifts} (predicted: below {REDUCED:g}). Disturbed by "
+        f"noise, BatchNorm ends at a loss of {final[NOISY]:.3g} against {final['batch']:.3g} "
+        f"undisturbed and {final['none']:.3g} without a norm.",
         numbers,
+        (
+            TextTable(
+                "Internal covariate shift as a share of that without a norm, and the loss",
+                ("norm", *MEASURES.values(), f"loss of the last {LAST} steps, median"),
+                rows,
+            ),
+        ),
     )
 
 

@@ -17,9 +17,18 @@ from graphnorms.lab.statistics import mean_interval
 from graphnorms.models import GNN, ModelConfig
 from graphnorms.probes import captured, dirichlet_energy
 from graphnorms.report.style import display_name
+from graphnorms.report.text_table import TextTable
 from graphnorms.segments import Segments
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import numbers_of, ratio, verdict_of, written
+from graphnorms.studies.evidence import (
+    Check,
+    concluded,
+    numbers_of,
+    ratio,
+    summary,
+    verdict_of,
+    written,
+)
 from graphnorms.studies.measured_values import by_seed, curves, mean_by_seed, where
 from graphnorms.studies.planted_norms import halved, plant
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
@@ -163,22 +172,41 @@ def judge(measured: Measured, settings: Settings) -> Finding:
         for depth in (SHALLOW, deep):
             mean = mean_by_seed(measured, "accuracy", norm=norm, depth=depth)
             numbers[f"accuracy, {norm}, {depth} layers"] = mean
-    return Finding(
-        verdict_of(
-            below=[(kept["none"], KEPT)],
-            above=[(kept[n], KEPT) for n in ASKED] + [(gain[n], GAIN) for n in ASKED],
-        ),
-        f"With {deep} layers, of the energy of {SHALLOW} a share of {kept['none'].mean:.1e} is "
-        "left without a norm, "
-        + ", ".join(
-            f"{written(kept[norm], significant=True)} with {display_name(norm)} "
-            f"(the least of a seed {_least(measured, norm, deep):.1g})"
-            for norm in ASKED
+    plainly = Check("energy kept without a norm", kept["none"], KEPT)
+    checks = [Check(f"energy kept, {display_name(n)}", kept[n], KEPT, above=True) for n in ASKED]
+    checks += [Check(f"accuracy, {display_name(n)}", gain[n], GAIN, above=True) for n in ASKED]
+    verdict = verdict_of([plainly, *checks])
+    conclusion = concluded(
+        verdict,
+        yes=f"At {deep} layers features smooth out without a norm, and not with BatchNorm or "
+        "PairNorm.",
+        no=f"At {deep} layers BatchNorm and PairNorm do not both hold over-smoothing off.",
+    )
+    rows = tuple(
+        (
+            display_name(norm),
+            written(kept[norm], significant=True),
+            f"{_least(measured, norm, deep):.1g}",
+            f"{mean_by_seed(measured, 'accuracy', norm=norm, depth=deep):.2f}",
+            written(gain[norm]) if norm in gain else "–",
         )
-        + f"; the accuracy, {np.mean(plain):.2f} without, is higher by "
-        + ", ".join(f"{written(gain[norm])} with {display_name(norm)}" for norm in norms[1:])
-        + f". Data: {measured[0].values['data']}.",
+        for norm in norms
+    )
+    return Finding(
+        verdict,
+        f"{conclusion} Without a norm {kept['none'].mean:.1e} of the Dirichlet energy at {SHALLOW} "
+        f"layers is left. {summary([plainly, *checks], significant=True)} Data: "
+        f"{measured[0].values['data']}.",
         numbers,
+        (
+            TextTable(
+                f"{deep} layers: energy kept of that of {SHALLOW} (predicted: below {KEPT:g} "
+                f"without a norm, above with), and accuracy gained over none (predicted: above "
+                f"{GAIN:g})",
+                ("norm", "energy kept", "least of a seed", "accuracy", "accuracy gained"),
+                rows,
+            ),
+        ),
     )
 
 

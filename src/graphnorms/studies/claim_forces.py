@@ -17,9 +17,20 @@ from graphnorms.data.clusters import CUTOFF, clusters
 from graphnorms.lab.statistics import Estimate
 from graphnorms.models import ForceModel, ForceModelConfig, NormSlot
 from graphnorms.models.force.tensor_block import TensorBlock
+from graphnorms.report.style import display_name
+from graphnorms.report.text_table import TextTable
 from graphnorms.segments import Segments
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import CONFIDENCE, numbers_of, paired_ratio, verdict_of, written
+from graphnorms.studies.evidence import (
+    CONFIDENCE,
+    Check,
+    concluded,
+    numbers_of,
+    paired_ratio,
+    summary,
+    verdict_of,
+    written,
+)
 from graphnorms.studies.force_properties import LOOSE, PROPERTIES, TIGHT, properties_of
 from graphnorms.studies.measured_values import by_seed, where
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
@@ -32,6 +43,7 @@ WIDTHS = {"painn": 32, "equivariant": 16}
 NORMS = ("layer", "rms")
 HELPS = 0.95  # of the error without a norm; above it, it does not help
 ERRORS = {"force": "eV/Å", "energy": "eV an atom"}
+_PLURAL = {"force": "forces", "energy": "energies"}
 RATES = (3e-3, 1e-2)
 SIZE = 16  # clusters of a step
 PARTS = (240, 60, 100)  # clusters to learn from, to choose the rate by, and for the test
@@ -144,17 +156,29 @@ def judge(measured: Measured, settings: Settings) -> Finding:
         for model in MODELS
         for norm in NORMS
     }
-    said = [
-        f"{value}s: "
-        + ", ".join(
-            f"{MODELS[m]} {n} {written(each)}" for (v, m, n), each in ratios.items() if v == value
-        )
-        for value in ("force", "energy")
-    ]
     numbers = numbers_of({", ".join(key): each for key, each in ratios.items()})
-    text = f"Test error, as a share of that without a norm. {'; '.join(said)}.".replace(
-        "energys", "energies"
+    checks = [
+        Check(f"{_PLURAL[v]}, {MODELS[m]}, {display_name(n)}", each, HELPS)
+        for (v, m, n), each in ratios.items()
+    ]
+    verdict = verdict_of(checks)
+    conclusion = concluded(
+        verdict,
+        yes="LayerNorm and RMSNorm help models of energies and forces.",
+        no="LayerNorm and RMSNorm do not help every model of energies and forces.",
     )
+    tables = [
+        TextTable(
+            f"Mean absolute error on new clusters, as a share of that without a norm (predicted: "
+            f"below {HELPS:g})",
+            ("model", "norm", *(_PLURAL[value] for value in ERRORS)),
+            tuple(
+                (MODELS[m], display_name(n), *(written(ratios[value, m, n]) for value in ERRORS))
+                for m in MODELS
+                for n in NORMS
+            ),
+        )
+    ]
     if settings.size != "planted":
         medians = {
             (what, model, norm): statistics.median(at_best(measured, what, model, norm))
@@ -163,23 +187,39 @@ def judge(measured: Measured, settings: Settings) -> Finding:
             for norm in ("none", *NORMS, "graph")
         }
         numbers |= {", ".join(key): value for key, value in medians.items()}
-        text += " " + " ".join(_said(medians, model) for model in MODELS)
-    verdict = verdict_of(below=[(each, HELPS) for each in ratios.values()])
-    return Finding(verdict, text, numbers)
+        tables.append(_properties(medians))
+    return Finding(
+        verdict,
+        f"{conclusion} Errors on new clusters were predicted to fall below {HELPS:g} times those "
+        "without a norm. "
+        f"{summary(checks)}",
+        numbers,
+        tuple(tables),
+    )
 
 
-def _said(medians: dict[tuple[str, str, str], float], model: str) -> str:
-    """Say the properties of a model, norm by norm."""
-
-    def each(what: str, form: str) -> str:
-        values = [(norm, medians[what, model, norm]) for norm in ("none", *NORMS, "graph")]
-        return ", ".join(f"{norm} {value:{form}}" for norm, value in values)
-
-    return (
-        f"Beside the rule, {MODELS[model]}, medians over seeds: two far clusters less their sum "
-        f"{each('parts', '.1g')} eV an atom; largest force on an atom between 0.9 and 1 of the "
-        f"cutoff, over the RMS of forces, {each('edge', '.2f')}; stiffness at the middle of a "
-        f"tetrahedron, at {TIGHT:g} Å over {LOOSE:g} Å, {each('zero', '.2f')}."
+def _properties(medians: dict[tuple[str, str, str], float]) -> TextTable:
+    """Show what the rule does not look at: three properties that a potential should have."""
+    return TextTable(
+        "Beside the rule, medians over seeds",
+        (
+            "model",
+            "norm",
+            "two far clusters less their sum, eV an atom",
+            "largest force on an atom between 0.9 and 1 of the cutoff / RMS of forces",
+            f"stiffness in the middle of a tetrahedron, at {TIGHT:g} Å / at {LOOSE:g} Å",
+        ),
+        tuple(
+            (
+                title,
+                display_name(norm),
+                f"{medians['parts', model, norm]:.1g}",
+                f"{medians['edge', model, norm]:.2f}",
+                f"{medians['zero', model, norm]:.2f}",
+            )
+            for model, title in MODELS.items()
+            for norm in ("none", *NORMS, "graph")
+        ),
     )
 
 

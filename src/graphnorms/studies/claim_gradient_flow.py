@@ -14,8 +14,10 @@ from graphnorms.lab.statistics import Estimate, mean_interval
 from graphnorms.models import GNN, ModelConfig
 from graphnorms.probes import activation_gradient_norms, gradient_norms
 from graphnorms.probes.state import Loss
+from graphnorms.report.style import display_name
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import CONFIDENCE, by_model, decide, numbers_of
+from graphnorms.studies.evidence import CONFIDENCE, concluded, decide, numbers_of
 from graphnorms.studies.measured_values import where
 from graphnorms.studies.mlp import MLP
 from graphnorms.studies.study import (
@@ -117,20 +119,43 @@ def judge(measured: Measured, settings: Settings) -> Finding:
     limit = math.log10(FACTOR)
     with_norm = [found[model, "batch"] for model in NORMS]
     without = [found[model, "none"] for model in NORMS]
-    factors = by_model(TITLES, {key: _power(each.mean) for key, each in found.items()})
+    verdict = decide(
+        confirmed=all(each.high < limit for each in with_norm)
+        and all(each.low > limit for each in without),
+        refuted=any(each.low > limit for each in with_norm),
+    )
+    conclusion = concluded(
+        verdict,
+        yes="With BatchNorm gradients neither vanish nor explode with the depth.",
+        no="BatchNorm does not keep gradients from vanishing or exploding with the depth.",
+    )
+    worst = {n: max(found[m, n].mean for m in NORMS) for n in ("none", "batch")}
     return Finding(
-        decide(
-            confirmed=all(each.high < limit for each in with_norm)
-            and all(each.low > limit for each in without),
-            refuted=any(each.low > limit for each in with_norm),
-        ),
-        f"The gradients that reach the first and the last of {measured[0].values['depths'][-1]} "
-        f"layers differ, at the worst scale of the weights, by a factor of: {factors}.",
+        verdict,
+        f"{conclusion} At the worst scale of the weights, the gradients that reach the first and "
+        f"the last of {measured[0].values['depths'][-1]} layers differ by a factor of up to "
+        f"{_power(worst['batch'])} with BatchNorm (predicted: less than {FACTOR:g}) and of up to "
+        f"{_power(worst['none'])} without a norm.",
         numbers_of(
             {
                 f"log10 of the factor, {TITLES[model]}, {norm}": each
                 for (model, norm), each in found.items()
             }
+        ),
+        (
+            TextTable(
+                f"Factor between the gradients of the first and the last layer at the worst scale "
+                f"(predicted: below {FACTOR:g} with BatchNorm, above without a norm)",
+                ("", "norm", "factor"),
+                tuple(
+                    (
+                        TITLES[m],
+                        display_name(n),
+                        f"{_power(each.mean)} [{_power(each.low)}, {_power(each.high)}]",
+                    )
+                    for (m, n), each in found.items()
+                ),
+            ),
         ),
     )
 

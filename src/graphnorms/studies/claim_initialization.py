@@ -11,8 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.lab.statistics import mean_interval
+from graphnorms.report.style import display_name
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import by_model, numbers_of, verdict_of, written
+from graphnorms.studies.evidence import (
+    Check,
+    concluded,
+    numbers_of,
+    summary,
+    verdict_of,
+    written,
+)
 from graphnorms.studies.measured_values import by_seed, where
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.swept_models import (
@@ -99,22 +108,45 @@ def judge(measured: Measured, settings: Settings) -> Finding:
         for sweep in SWEEPS
     }
     limits = {"one": 0.0, "effective": MORE}
-    one, effective = (
-        by_model(TITLES, {(m, n): written(each) for (m, of, n), each in own.items() if of == sweep})
-        for sweep in SWEEPS
-    )
     named = {f"kept, {SWEEPS[of]}, {TITLES[m]}, {n}": each for (m, of, n), each in own.items()}
     named |= {
         f"kept, {SWEEPS[of]}, {TITLES[m]}, batch − none": each for (m, of), each in more.items()
     }
+    checks = [
+        Check(f"BatchNorm, {TITLES[m]}, {SWEEPS[s]}", own[m, s, "batch"], KEPT, above=True)
+        for m, s in more
+    ] + [
+        Check(f"BatchNorm less none, {TITLES[m]}, {SWEEPS[s]}", each, limits[s], above=True)
+        for (m, s), each in more.items()
+    ]
+    verdict = verdict_of(checks)
+    conclusion = concluded(
+        verdict,
+        yes="BatchNorm makes training robust to the scale of the initial weights.",
+        no="BatchNorm does not make training robust to the scale of the initial weights.",
+    )
+    rows = tuple(
+        (
+            TITLES[m],
+            display_name(n),
+            *(written(own[m, s, n]) if (m, s, n) in own else "–" for s in SWEEPS),
+        )
+        for m, n in dict.fromkeys((m, n) for m, _, n in own)
+    )
     return Finding(
-        verdict_of(
-            above=[(own[model, sweep, "batch"], KEPT) for model, sweep in more]
-            + [(each, limits[sweep]) for (_, sweep), each in more.items()]
-        ),
-        "Share of the best gain's progress that is kept, averaged over gains from 0.1 to 10. With "
-        f"one rate for all gains: {one}. At equal effective rate: {effective}.",
+        verdict,
+        f"{conclusion} Over gains from 0.1 to 10, training with it was predicted to keep more than "
+        f"{KEPT:g} of the progress that it makes at the best gain, and more than without a norm. "
+        f"{summary(checks)}",
         numbers_of(named),
+        (
+            TextTable(
+                f"Progress kept, averaged over gains from 0.1 to 10 (predicted of BatchNorm: above "
+                f"{KEPT:g}, and more than without a norm)",
+                ("", "norm", *SWEEPS.values()),
+                rows,
+            ),
+        ),
     )
 
 

@@ -13,8 +13,18 @@ from torch import Tensor, nn
 
 from graphnorms.probes import STEPS as WALKED
 from graphnorms.probes import along_gradient, largest_eigenvalue, loss_plane
+from graphnorms.report.style import display_name
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import held_below, numbers_of, ratio, verdict_of, written
+from graphnorms.studies.evidence import (
+    Check,
+    concluded,
+    numbers_of,
+    ratio,
+    summary,
+    verdict_of,
+    written,
+)
 from graphnorms.studies.measured_values import by_seed, where
 from graphnorms.studies.mlp import MLP
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
@@ -96,16 +106,30 @@ def judge(measured: Measured, settings: Settings) -> Finding:
     for name in (*QUANTITIES, EIGENVALUE):
         for norm in NORMS:
             numbers[f"{name}, {norm}"] = statistics.median(by_seed(measured, name, norm=norm))
-    deciding = {name: ratios[name, "batch"] for name in QUANTITIES}
-    parts = [
-        f"{QUANTITIES[name]} {written(each, 3)} ({held_below(each, 1)})"
-        for name, each in deciding.items()
-    ]
+    checks = [Check(title, ratios[name, "batch"], 1) for name, title in QUANTITIES.items()]
+    verdict = verdict_of(checks)
+    conclusion = concluded(
+        verdict,
+        yes="BatchNorm makes the loss smoother and its gradients more predictive.",
+        no="BatchNorm does not make the loss smoother in all three measures.",
+    )
+    titles = QUANTITIES | {EIGENVALUE: "largest eigenvalue of the Hessian at the end"}
     return Finding(
-        verdict_of(below=[(each, 1) for each in deciding.values()]),
-        f"BatchNorm over none: {', '.join(parts)}. Beside the rule: largest eigenvalue of the "
-        f"Hessian at the end: {written(ratios[EIGENVALUE, 'batch'])}.",
+        verdict,
+        f"{conclusion} Three quantities along the gradient were predicted to be smaller than "
+        f"without a norm. {summary(checks, 3)}",
         numbers,
+        (
+            TextTable(
+                "Ratio to the same without a norm (predicted of BatchNorm: below 1; the eigenvalue "
+                "is beside the rule)",
+                ("", *(display_name(norm) for norm in NORMS[1:])),
+                tuple(
+                    (title, *(written(ratios[name, norm], 3) for norm in NORMS[1:]))
+                    for name, title in titles.items()
+                ),
+            ),
+        ),
     )
 
 

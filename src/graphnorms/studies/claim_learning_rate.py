@@ -9,8 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from graphnorms.report.style import display_name
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import by_model, numbers_of, paired_ratio, verdict_of, written
+from graphnorms.studies.evidence import (
+    Check,
+    concluded,
+    numbers_of,
+    paired_ratio,
+    summary,
+    verdict_of,
+    written,
+)
 from graphnorms.studies.measured_values import by_seed, geometric_mean, where
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.swept_models import (
@@ -93,7 +103,7 @@ def judge(measured: Measured, settings: Settings) -> Finding:
         for (model, weights, norm), rates in stable.items()
         if norm != "none"
     }
-    said: dict[str, dict[tuple[str, str], str]] = {weights: {} for weights in WEIGHTS}
+    cells: dict[tuple[str, str, str], str] = {}
     numbers: dict[str, float | None] = {}
     for (model, weights, norm), rates in stable.items():
         typical = _typical(rates)
@@ -105,14 +115,39 @@ def judge(measured: Measured, settings: Settings) -> Finding:
             times = ratios[model, weights, norm]
             words += f" (× {written(times, 3, significant=True)})"
             numbers |= numbers_of({f"{name} / none": times})
-        said[weights][model, norm] = words
+        cells[model, norm, weights] = words
     limits = {"free": FACTOR, "held": EFFECTIVE}
+    kinds = {"free": "lengths of the weights free", "held": "at equal effective rate"}
+    checks = [
+        Check(f"{TITLES[m]}, {kinds[w]}", ratios[m, w, "batch"], limits[w], above=True)
+        for m in TITLES
+        for w in limits
+    ]
+    verdict = verdict_of(checks)
+    conclusion = concluded(
+        verdict,
+        yes="BatchNorm allows much larger learning rates.",
+        no="BatchNorm does not allow much larger learning rates everywhere.",
+    )
+    factors = {w: [ratios[m, w, "batch"].mean for m in TITLES] for w in limits}
     return Finding(
-        verdict_of(above=[(ratios[m, w, "batch"], limits[w]) for m in TITLES for w in limits]),
-        f"Largest stable learning rate, geometric means. With lengths free: "
-        f"{by_model(TITLES, said['free'])}. "
-        f"At equal effective rate: {by_model(TITLES, said['held'])}.",
+        verdict,
+        f"{conclusion} The largest rate at which training is stable is "
+        f"{min(factors['free']):.3g} to {max(factors['free']):.3g} times that without a norm "
+        f"(predicted: more than {FACTOR:g}), and {min(factors['held']):.3g} to "
+        f"{max(factors['held']):.3g} times at equal effective rate (predicted: more than √2). "
+        f"{summary(checks, 3, significant=True)}",
         numbers,
+        (
+            TextTable(
+                "Largest stable learning rate, geometric mean (× that without a norm)",
+                ("", "norm", *kinds.values()),
+                tuple(
+                    (TITLES[m], display_name(n), *(cells.get((m, n, w), "–") for w in kinds))
+                    for m, n in dict.fromkeys(key[:2] for key in cells)
+                ),
+            ),
+        ),
     )
 
 

@@ -17,8 +17,9 @@ from graphnorms.layers import GraphNorm
 from graphnorms.models import GNN, preset
 from graphnorms.probes import captured, mean_information
 from graphnorms.probes.capture import Side
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import decide, numbers_of, written
+from graphnorms.studies.evidence import concluded, decide, numbers_of, written
 from graphnorms.studies.measured_values import by_seed, where
 from graphnorms.studies.planted_norms import Transform, erased, halved, plant
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
@@ -147,17 +148,28 @@ def judge(measured: Measured, settings: Settings) -> Finding:
         {f"accuracy on new graphs, {NEARLY}, {arm}": each for arm, each in means.items()}
         | {"accuracy on new graphs, BatchNorm less InstanceNorm": cost}
     )
-    by_set = [
-        f"{TITLES[name]}: " + ", ".join(f"{arm} {_range(exact[name, arm])}" for arm in arms)
-        for name in EXACT
-    ]
+    conclusion = concluded(
+        verdict,
+        yes="Subtracting the mean costs expressiveness on regular graphs, and accuracy on nearly "
+        "regular ones.",
+        no="Subtracting the mean does not cost what was predicted.",
+    )
+    rows = tuple(
+        (arm, *(_range(exact[name, arm]) for name in EXACT), written(means[arm])) for arm in arms
+    )
     return Finding(
         verdict,
-        f"By construction, training accuracy with four classes, over all seeds: "
-        f"{'; '.join(by_set)}. Measured, accuracy on new {TITLES[NEARLY]}: "
-        f"{', '.join(f'{arm} {written(each)}' for arm, each in means.items())}; "
-        f"BatchNorm less InstanceNorm {written(cost)}.",
+        f"{conclusion} On new nearly regular graphs the accuracy with BatchNorm is higher than "
+        f"with InstanceNorm by {written(cost)} (predicted: more than {COST:g}). On complete and on "
+        f"regular graphs InstanceNorm stays at chance, {CHANCE:g}, by construction.",
         numbers,
+        (
+            TextTable(
+                "Accuracy with four classes: in training, over all seeds, and on new graphs",
+                ("norm", *TITLES.values()),
+                rows,
+            ),
+        ),
     )
 
 

@@ -16,8 +16,18 @@ from graphnorms.layers.factory import make_norm
 from graphnorms.models.initialize import initialize
 from graphnorms.models.readout import readout
 from graphnorms.report.style import display_name
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import CONFIDENCE, numbers_of, ratio, verdict_of, written
+from graphnorms.studies.evidence import (
+    CONFIDENCE,
+    Check,
+    concluded,
+    numbers_of,
+    ratio,
+    summary,
+    verdict_of,
+    written,
+)
 from graphnorms.studies.measured_values import where
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.study_data import digits, graph_set
@@ -184,15 +194,40 @@ def judge(measured: Measured, settings: Settings) -> Finding:
         what = f"{display_name(norm)}, {model}, {_contrast(norm)}"
         final = _penalty(measured, "final", norm, model, sure)
         numbers |= numbers_of({f"{what}, mean loss": found, f"{what}, final loss": final})
-    said = [
-        f"{display_name(norm)} {_contrast(norm)}: "
-        + ", ".join(f"{written(speed[norm, m])} in the {title}" for m, title in MODELS.items())
-        for norm in PLACES
+    checks = [
+        Check(
+            f"{display_name(n)} {' / '.join(PLACES[n][::-1])}, {MODELS[m]}",
+            found,
+            WORSE,
+            above=True,
+        )
+        for (n, m), found in speed.items()
     ]
+    verdict = verdict_of(checks)
+    conclusion = concluded(
+        verdict,
+        yes="Both norms train faster in the place that is advised.",
+        no="The place that is advised is not the faster one everywhere.",
+    )
     return Finding(
-        verdict_of(above=[(found, WORSE) for found in speed.values()]),
-        f"Mean training loss, {'; '.join(said)}.",
+        verdict,
+        f"{conclusion} In the other place the mean training loss was predicted to be more than "
+        f"{WORSE:g} times as high. {summary(checks)}",
         numbers,
+        (
+            TextTable(
+                f"Mean training loss in the other place / in the place advised (predicted: above "
+                f"{WORSE:g})",
+                ("", *MODELS.values()),
+                tuple(
+                    (
+                        f"{display_name(norm)} {' / '.join(PLACES[norm][::-1])}",
+                        *(written(speed[norm, m]) for m in MODELS),
+                    )
+                    for norm in PLACES
+                ),
+            ),
+        ),
     )
 
 

@@ -13,8 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import held_below, numbers_of, ratio, verdict_of, written
+from graphnorms.studies.evidence import (
+    Check,
+    concluded,
+    numbers_of,
+    ratio,
+    summary,
+    verdict_of,
+    written,
+)
 from graphnorms.studies.measured_values import curves, mean_by_seed, where
 from graphnorms.studies.mlp import MLP
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
@@ -141,18 +150,36 @@ def judge(measured: Measured, settings: Settings) -> Finding:
                 )
                 ratios[what, other, batch] = found
                 numbers |= numbers_of({f"{title}, batch / {other}, batch {batch}": found})
-    parts = [
-        f"{title}, batch {batch}: {written(none)} of that of none "
-        f"({held_below(none, LESS)}), {written(whole)} of that with the data set's statistics "
-        f"({held_below(whole, LESS)})"
-        for what, title in MEASURES.items()
-        for batch in batches
-        for none, whole in [(ratios[what, "none", batch], ratios[what, "dataset", batch])]
+    against = {"none": "none", "dataset": "the data set's statistics"}
+    checks = [
+        Check(f"{MEASURES[what]}, over {against[other]}", each, LESS)
+        for (what, other, batch), each in ratios.items()
+        if batch == batches[0]
     ]
+    verdict = verdict_of(checks)
+    conclusion = concluded(
+        verdict,
+        yes="BatchNorm regularizes, and the noise of its batches does it.",
+        no="BatchNorm does not regularize in every respect.",
+    )
     return Finding(
-        verdict_of(below=[(each, LESS) for (*_, n), each in ratios.items() if n == batches[0]]),
-        f"Validation loss of BatchNorm, below {LESS:g}: {'; '.join(parts)}.",
+        verdict,
+        f"{conclusion} In batches of {batches[0]} its validation loss was predicted to lie below "
+        f"{LESS:g} times that without a norm, and that of BatchNorm with the statistics of the "
+        f"whole data set. {summary(checks)}",
         numbers,
+        (
+            TextTable(
+                f"Validation loss of BatchNorm as a share of others (predicted with batches of "
+                f"{batches[0]}: below {LESS:g})",
+                ("", "batch", *(f"over {title}" for title in against.values())),
+                tuple(
+                    (title, str(b), *(written(ratios[what, other, b]) for other in against))
+                    for what, title in MEASURES.items()
+                    for b in batches
+                ),
+            ),
+        ),
     )
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from graphnorms.lab.statistics import Estimate
 from graphnorms.probes import gradient_norms
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import decide, numbers_of, paired_ratio, ratio, written
+from graphnorms.studies.evidence import concluded, decide, numbers_of, paired_ratio, ratio, written
 from graphnorms.studies.measured_values import curves, mean_by_seed, where
 from graphnorms.studies.sequence_transformer import SequenceTransformer
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
@@ -108,18 +109,33 @@ def judge(measured: Measured, settings: Settings) -> Finding:
     )
     decays = all(found.high < 1 for found in steps.values())
     grows = any(found.low > 1 for found in steps.values())
+    verdict = decide(
+        confirmed=decays and all(found.low > APART for found in apart.values()),
+        refuted=grows or any(found.high < APART for found in apart.values()),
+    )
+    conclusion = concluded(
+        verdict,
+        yes="Gradients near the output are large with post-LN and fall with the depth with pre-LN.",
+        no="Gradients near the output do not differ between post-LN and pre-LN as predicted.",
+    )
+    rows = tuple(
+        (
+            str(depth),
+            *(f"{means[place, depth]:.2f}" for place in PLACES),
+            written(apart[depth]) if depth in apart else "–",
+        )
+        for depth in depths
+    )
     return Finding(
-        decide(
-            confirmed=decays and all(found.low > APART for found in apart.values()),
-            refuted=grows or any(found.high < APART for found in apart.values()),
-        ),
-        f"From {depths[0]} to {deepest} layers the gradient of the last W² goes from "
-        f"{means['pre-LN', depths[0]]:.2f} to {means['pre-LN', deepest]:.2f} with pre-LN and from "
-        f"{means['post-LN', depths[0]]:.2f} to {means['post-LN', deepest]:.2f} with post-LN; "
-        "post-LN over pre-LN is "
-        + ", ".join(f"{written(found)} at {depth}" for depth, found in apart.items())
-        + f" layers. Text: {measured[0].values['text']}.",
+        verdict,
+        f"{conclusion} From {depths[0]} to {deepest} layers the gradient of the last W² goes from "
+        f"{means['pre-LN', depths[0]]:.2f} to {means['pre-LN', deepest]:.2f} with pre-LN "
+        f"(predicted: it falls with every step) and from {means['post-LN', depths[0]]:.2f} to "
+        f"{means['post-LN', deepest]:.2f} with post-LN, which is {written(apart[deepest])} times "
+        f"pre-LN's at {deepest} layers (predicted: more than {APART:g} from {DEEP} layers on). "
+        f"Text: {measured[0].values['text']}.",
         numbers,
+        (TextTable("Gradient of the last W²", ("layers", *PLACES, "post-LN / pre-LN"), rows),),
     )
 
 

@@ -12,8 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphnorms.lab.statistics import Estimate
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import CONFIDENCE, numbers_of, ratio, verdict_of, written
+from graphnorms.studies.evidence import (
+    CONFIDENCE,
+    Check,
+    concluded,
+    numbers_of,
+    ratio,
+    summary,
+    verdict_of,
+    written,
+)
 from graphnorms.studies.lstm import RecurrentNet
 from graphnorms.studies.measured_values import mean_by_seed, where
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
@@ -144,19 +154,31 @@ def judge(measured: Measured, settings: Settings) -> Finding:
                     f"{task}, {name}, mean training loss": faster[name],
                 }
             )
-    layer, *batch = RATIOS
+    layer, *_ = RATIOS
+    checks = [
+        Check(f"{name}, {task}", each, BETTER if name == layer else WORSE, above=name != layer)
+        for task, of in ratios.items()
+        for name, each in of.items()
+    ]
+    verdict = verdict_of(checks)
+    conclusion = concluded(
+        verdict,
+        yes="LayerNorm suits recurrent networks better than BatchNorm or no norm.",
+        no="LayerNorm does not suit recurrent networks better in every comparison.",
+    )
     return Finding(
-        verdict_of(
-            below=[(of[layer], BETTER) for of in ratios.values()],
-            above=[(of[name], WORSE) for of in ratios.values() for name in batch],
-        ),
-        f"Test loss on sequences of up to {TRAINED} steps, as in training: "
-        + "; ".join(
-            f"{task}: {', '.join(f'{name} {written(each)}' for name, each in of.items())}"
-            for task, of in ratios.items()
-        )
-        + ".",
+        verdict,
+        f"{conclusion} Test losses are compared after a fixed budget, on sequences of up to "
+        f"{TRAINED} steps, as in training. {summary(checks)}",
         numbers,
+        (
+            TextTable(
+                f"Ratios of test losses (predicted: below {BETTER:g} in the first row, above "
+                f"{WORSE:g} in the others)",
+                ("", *TASKS),
+                tuple((name, *(written(ratios[task][name]) for task in TASKS)) for name in RATIOS),
+            ),
+        ),
     )
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from graphnorms.lab.statistics import mean_interval
 from graphnorms.report.style import display_name
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import numbers_of, ratio, verdict_of, written
+from graphnorms.studies.evidence import Check, concluded, numbers_of, ratio, verdict_of, written
 from graphnorms.studies.measured_values import by_seed, mean_by_seed
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.stylizer import RandomFilters, Stylizer
@@ -164,14 +165,32 @@ def judge(measured: Measured, settings: Settings) -> Finding:
         numbers |= numbers_of({f"moved by the contrast, {display_name(norm)}": each})
         numbers[f"loss, {display_name(norm)}"] = mean_by_seed(measured, "loss", norm=norm)
     instance, batch = moved["instance"], moved["batch"]
+    checks = [
+        Check("loss with InstanceNorm over BatchNorm", loss, LESS),
+        Check("InstanceNorm's movement with the contrast", instance, UNCHANGED),
+        Check("BatchNorm's movement with the contrast", batch, UNCHANGED, above=True),
+    ]
+    verdict = verdict_of(checks)
+    conclusion = concluded(
+        verdict,
+        yes="InstanceNorm stylizes to a lower loss than BatchNorm, whatever the contrast.",
+        no="InstanceNorm is not better than BatchNorm for stylization in both respects.",
+    )
     return Finding(
-        verdict_of(below=[(loss, LESS), (instance, UNCHANGED)], above=[(batch, UNCHANGED)]),
-        "On unseen crops, at the contrast of training, the loss with InstanceNorm is "
-        f"{written(loss)} of that with BatchNorm (style {written(style)}, content "
-        f"{written(content)}). From full to a quarter of the contrast the result moves by "
-        f"{written(instance, significant=True)} of its standard deviation with InstanceNorm, "
-        f"{written(batch, significant=True)} with BatchNorm.",
+        verdict,
+        f"{conclusion} On unseen crops, at the contrast of training, its loss is {written(loss)} "
+        f"times BatchNorm's (predicted: below {LESS:g}). From full to a quarter of the contrast "
+        f"its result moves by {written(instance, significant=True)} of its standard deviation "
+        f"(predicted: below {UNCHANGED:g}), and BatchNorm's by "
+        f"{written(batch, significant=True)} (predicted: above).",
         numbers,
+        (
+            TextTable(
+                "InstanceNorm over BatchNorm, at the contrast of training",
+                ("loss", "style loss", "content loss"),
+                (tuple(written(each) for each in (loss, style, content)),),
+            ),
+        ),
     )
 
 

@@ -11,8 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import numbers_of, paired_ratio, ratio, verdict_of, written
+from graphnorms.studies.evidence import (
+    Check,
+    concluded,
+    numbers_of,
+    paired_ratio,
+    ratio,
+    summary,
+    verdict_of,
+    written,
+)
 from graphnorms.studies.measured_values import by_seed, geometric_mean, where
 from graphnorms.studies.sequence_transformer import SequenceTransformer
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
@@ -153,18 +163,36 @@ def judge(measured: Measured, settings: Settings) -> Finding:
             {f"{model}, {place}, with / without": each for place, each in gained.items()}
             | {f"{model}, pre-LN without / post-LN with": free[model]}
         )
-    return Finding(
-        verdict_of(
-            above=[(need[m], NEEDED) for m in MODELS] + [(free[m], 1 / NEEDED) for m in MODELS]
-        ),
-        "The largest learning rate that trains: "
-        + "; ".join(
-            f"{model} transformer, post-LN with a warm-up over without "
-            f"{written(need[model])}, pre-LN without over post-LN with {written(free[model])}"
-            for model in MODELS
+    checks = [
+        Check(f"{model} transformer, {what}", found[model], limit, above=True)
+        for model in MODELS
+        for what, found, limit in (
+            ("post-LN with / without a warm-up", need, NEEDED),
+            ("pre-LN without / post-LN with a warm-up", free, 1 / NEEDED),
         )
-        + ".",
+    ]
+    verdict = verdict_of(checks)
+    conclusion = concluded(
+        verdict,
+        yes="A post-LN transformer needs a warm-up, and a pre-LN one does not.",
+        no="The warm-up does not do for post-LN and pre-LN transformers what was predicted.",
+    )
+    return Finding(
+        verdict,
+        f"{conclusion} The largest learning rates that train are compared, with a warm-up and "
+        f"without. {summary(checks)}",
         numbers,
+        (
+            TextTable(
+                "Ratios of the largest learning rates that train",
+                (
+                    "transformer",
+                    f"post-LN, with a warm-up / without (predicted: above {NEEDED:g})",
+                    f"pre-LN without / post-LN with (predicted: above {1 / NEEDED:.2f})",
+                ),
+                tuple((m, written(need[m]), written(free[m])) for m in MODELS),
+            ),
+        ),
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from graphnorms.lab.phrases import be
 from graphnorms.lab.statistics import Estimate, mean_interval, paired_difference
 from graphnorms.studies.measured_values import by_seed
 from graphnorms.studies.study import CONFIDENCE as CONFIDENCE
@@ -16,7 +18,8 @@ from graphnorms.studies.study import Measured, Verdict
 UNKNOWN = Estimate(math.nan, math.nan, math.nan)
 """Every comparison with it is false, so that nothing follows from it."""
 
-Limits = Iterable[tuple[Estimate, float]]
+MOST_NAMED = 3
+"""Intervals that a sentence names; a table has the others."""
 
 
 def paired_ratio(
@@ -70,28 +73,92 @@ def decide(confirmed: bool, refuted: bool) -> Verdict:
     return "confirmed" if confirmed else "not confirmed" if refuted else "inconclusive"
 
 
-def verdict_of(below: Limits = (), above: Limits = ()) -> Verdict:
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that a rule asks: an interval on one side of a limit.
+
+    Args:
+        name: What is estimated, and where.
+        found: The value with its interval.
+        limit: The limit.
+        above: Whether the interval must lie above the limit, or below it.
+    """
+
+    name: str
+    found: Estimate
+    limit: float
+    above: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether the whole interval lies on its side."""
+        return self.found.low > self.limit if self.above else self.found.high < self.limit
+
+    @property
+    def margin(self) -> float:
+        """By which factor, as a logarithm, the interval that holds keeps from its limit."""
+        inner, outer = (self.limit, self.found.low) if self.above else (self.found.high, self.limit)
+        return math.log(outer / inner) if min(inner, outer) > 0 else math.inf
+
+    @property
+    def fails(self) -> bool:
+        """Whether the whole interval lies on the other side."""
+        return self.found.high < self.limit if self.above else self.found.low > self.limit
+
+
+def verdict_of(checks: Iterable[Check]) -> Verdict:
     """Judge intervals by their limits.
 
     Confirmed if every interval lies on its side of its limit, not confirmed if one lies entirely
     on the other side, else inconclusive.
-
-    Args:
-        below: Estimates whose intervals must lie below a limit, with that limit.
-        above: Estimates whose intervals must lie above one.
     """
-    below, above = list(below), list(above)
+    checks = list(checks)
     return decide(
-        confirmed=all(each.high < limit for each, limit in below)
-        and all(each.low > limit for each, limit in above),
-        refuted=any(each.low > limit for each, limit in below)
-        or any(each.high < limit for each, limit in above),
+        confirmed=all(each.holds for each in checks), refuted=any(each.fails for each in checks)
     )
 
 
-def held_below(found: Estimate, limit: float) -> str:
-    """Say whether the whole interval lies below a limit."""
-    return "holds" if found.high < limit else "does not hold" if found.low > limit else "open"
+def summary(checks: Iterable[Check], digits: int = 2, *, significant: bool = False) -> str:
+    """Say how many intervals are as predicted, and name the others with their values.
+
+    Args:
+        checks: What the rule asks.
+        digits, significant: How values are written, see `written`.
+    """
+    checks = list(checks)
+    against = [each for each in checks if each.fails]
+    undecided = [each for each in checks if not (each.fails or each.holds)]
+    held, number = len(checks) - len(against) - len(undecided), len(checks)
+
+    def named(some: list[Check]) -> str:
+        shown = some if len(some) <= MOST_NAMED else some[: MOST_NAMED - 1]
+        parts = [
+            f"{each.name}, {written(each.found, digits, significant=significant)}" for each in shown
+        ]
+        return "; ".join(parts) + (f"; and {len(some) - len(shown)} more" if some != shown else "")
+
+    if held == number:
+        closest = min(checks, key=lambda each: each.margin)
+        return (
+            f"{'Both' if number == 2 else f'All {number}'} intervals are as predicted; the closest "
+            f"to its limit is {named([closest])}."
+        )
+    count = f"{held} of the {number} intervals {be(held)}"
+    sentences = [f"{count if held else f'None of the {number} intervals is'} as predicted."]
+    if against:
+        sentences.append(f"Contrary to the prediction: {named(against)}.")
+    if undecided:
+        sentences.append(f"Undecided, because the limit lies inside: {named(undecided)}.")
+    return " ".join(sentences)
+
+
+def concluded(verdict: Verdict, *, yes: str, no: str) -> str:
+    """Return the sentence that belongs to a verdict."""
+    if verdict != "inconclusive":
+        return yes if verdict == "confirmed" else no
+    first = yes.partition(" ")[0]
+    is_name = any(letter.isupper() for letter in first[1:])  # BatchNorm
+    return f"It remains open whether {yes if is_name else yes[0].lower() + yes[1:]}"
 
 
 def written(found: Estimate, digits: int = 2, *, significant: bool = False) -> str:
@@ -102,19 +169,10 @@ def written(found: Estimate, digits: int = 2, *, significant: bool = False) -> s
         digits: Digits after the point, or significant ones.
         significant: Whether `digits` counts significant digits.
     """
-    form = f".{digits}{'g' if significant else 'f'}"
+    form = f"z.{digits}{'g' if significant else 'f'}"  # z: no −0.00
     if math.isnan(found.low):
         return f"{found.mean:{form}}"
     return f"{found.mean:{form}} [{found.low:{form}}, {found.high:{form}}]"
-
-
-def by_model(titles: Mapping[str, str], parts: Mapping[tuple[str, str], str]) -> str:
-    """Write parts by model and norm: `MLP, digits: batch 1.00, layer 0.80; GIN, MUTAG: …`."""
-    return "; ".join(
-        f"{title}: "
-        + ", ".join(f"{norm} {part}" for (m, norm), part in parts.items() if m == model)
-        for model, title in titles.items()
-    )
 
 
 def numbers_of(estimates: Mapping[str, Estimate]) -> dict[str, float | None]:

@@ -11,6 +11,7 @@ from typing import Final
 
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import fill_slots, replacing
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies.calibration import (
     FILE,
     Calibration,
@@ -161,6 +162,7 @@ def _page(
                 f"out. [All studies](../{others}) says how far a verdict goes.",
                 f"Verdict: {_verdict(result)}. {_text(result.finding.statement)}"
                 f"{_outdated(result)}",
+                *_tables(result),
                 f"![Figure of the study {result.name}]({at}/{_picture(own)})",
                 "\n".join(
                     f"- *{what}*: {_text(words)}"
@@ -192,13 +194,24 @@ def _larger_in_short(runs: Sequence[StudyResult]) -> str:
 
 
 def _larger(result: StudyResult, own: Path, at: str) -> str:
-    """Write a larger run in a line: its finding, cost and files."""
-    return (
+    """Write a larger run: its finding, cost, files and tables."""
+    finding = (
         f"*Larger* ({label(result.settings)}): {_verdict(result)}. "
         f"{_text(result.finding.statement)}{_outdated(result)} "
         f"{_cost(result)}, `{result.command}`: {{download}}`{RESULT} <{at}/{RESULT}>`, "
         f"{{download}}`figure <{at}/{_picture(own)}>`."
     )
+    return "\n\n".join([finding, *_tables(result)])
+
+
+def _tables(result: StudyResult) -> list[str]:
+    """Write the tables of a finding, each behind its title."""
+    return [f"{_text(table.title)}:\n\n{_cells(table)}" for table in result.finding.tables]
+
+
+def _cells(table: TextTable) -> str:
+    rows = tuple(tuple(map(_text, row)) for row in table.rows)
+    return replace(table, header=tuple(map(_text, table.header)), rows=rows).as_markdown()
 
 
 def _address(own: Path, copies: Path) -> str:

@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
+from graphnorms.report.text_table import TextTable
+
 if TYPE_CHECKING:
     import matplotlib.figure
 
@@ -97,13 +99,15 @@ class Finding:
 
     Args:
         verdict: By the study's rule alone.
-        statement: What was measured, with the number that decided, in one or two sentences.
+        statement: What follows, what was measured and the number that decided, in a few sentences.
         numbers: What the rule looked at, by name; `None` where there is no number.
+        tables: All values with their intervals.
     """
 
     verdict: Verdict
     statement: str
     numbers: Mapping[str, float | None]
+    tables: tuple[TextTable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

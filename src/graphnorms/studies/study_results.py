@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies.study import (
     SIZES,
     VERDICTS,
@@ -120,7 +121,8 @@ class StudyResult:
             settings, finding = data.pop("settings"), data.pop("finding")
             folder = settings.pop("data")
             data["settings"] = Settings(**settings, data=None if folder is None else Path(folder))
-            data["finding"] = Finding(**finding)
+            tables = [TextTable(**each) for each in _tuples(finding.pop("tables", []))]
+            data["finding"] = Finding(**finding, tables=tuple(tables))
             data["measurements"] = tuple(Measurement(**each) for each in data["measurements"])
             result = cls(**data)
         except (TypeError, KeyError, AttributeError):
@@ -128,6 +130,13 @@ class StudyResult:
         if result.finding.verdict not in VERDICTS or result.settings.size not in SIZES:
             raise ValueError("not the result of a study: its verdict or size is unknown")
         return result
+
+
+def _tuples(value: Any) -> Any:
+    """Return what JSON made a list as a tuple, at every depth."""
+    if isinstance(value, dict):
+        return {key: _tuples(each) for key, each in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def judgement(

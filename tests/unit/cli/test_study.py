@@ -73,6 +73,7 @@ def test_a_study(run, fakes, tmp_path):
         "rule Confirmed above 1",
         "measured They differ by 3.33.",
         "verdict confirmed",
+        "Means [norm] mean graph 4.17 [-]",
         "studies/gradient-flow/result.json, figure.svg, figure.png",
     ):
         assert words in flat(out)

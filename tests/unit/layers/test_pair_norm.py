@@ -122,3 +122,11 @@ def test_bad_arguments() -> None:
     assert repr(PairNorm(activation="relu", dropout=0.5)) == (
         "PairNorm(activation='relu', dropout=0.5)"
     )
+
+
+def test_a_class_derived_from_it_computes_the_same() -> None:
+    class Derived(PairNorm):
+        pass
+
+    x, batch = torch.randn(12, 4), torch.arange(12) // 5
+    assert torch.equal(Derived(scale=2.0)(x, batch, 3), PairNorm(scale=2.0)(x, batch, 3))

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies.evidence import decide
 from graphnorms.studies.measured_values import where
 from graphnorms.studies.study import (
@@ -60,6 +61,7 @@ def make_study(
             decide(confirmed=difference > 1, refuted=difference < 0),
             f"They differ by {difference:.2f}.",
             {"difference": difference, "unknown": float("nan")},
+            (TextTable("Means", ("[norm]", "mean"), (("graph", f"{means[0]:.2f} [-]"),)),),
         )
 
     def draw(measurements: Sequence[Measurement]) -> Any:

@@ -58,8 +58,8 @@ def test_one_of_many_intervals_below_the_limit_does_not_refute():
 
 def test_the_closest_is_named():
     found = finding()
-    assert "23 of 23 differences" in found.statement
-    assert "GraphNorm less InstanceNorm, 0.050" in found.statement
+    assert "in 23 of 23 comparisons" in found.statement
+    assert "over InstanceNorm, 0.050" in found.statement
     assert found.numbers["last accuracy, GCN, nci5k, layer"] == pytest.approx(0.76)
 
 

@@ -7,8 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from graphnorms.lab.statistics import mean_interval
-from graphnorms.studies.evidence import numbers_of, paired_ratio, written
+from graphnorms.lab.statistics import Estimate, mean_interval
+from graphnorms.studies.evidence import (
+    Check,
+    concluded,
+    numbers_of,
+    paired_ratio,
+    summary,
+    verdict_of,
+    written,
+)
 from graphnorms.studies.measured_values import by_seed
 from graphnorms.studies.study import Measurement
 
@@ -61,3 +69,26 @@ def test_written() -> None:
     assert written(small, significant=True) == "2e-05 [2e-05, 2e-05]"
     assert written(small, 6) == "0.000020 [0.000020, 0.000020]"
     assert written(paired_ratio([1.5], [1.0])) == "1.50"
+
+
+def test_checks_give_verdict_and_sentence() -> None:
+    holds = Check("near", Estimate(0.5, 0.4, 0.8), 0.9)
+    far = Check("far", Estimate(0.1, 0.05, 0.2), 0.9)
+    undecided = Check("between", Estimate(0.9, 0.8, 1.0), 0.9)
+    against = Check("beyond", Estimate(0.5, 0.4, 0.6), 0.9, above=True)
+    assert verdict_of([holds, far]) == "confirmed"
+    assert verdict_of([holds, undecided]) == "inconclusive"
+    assert verdict_of([holds, undecided, against]) == "not confirmed"
+    assert summary([far, holds]).endswith("the closest to its limit is near, 0.50 [0.40, 0.80].")
+    said = summary([holds, undecided, against], 1)
+    assert "1 of the 3 intervals is as predicted." in said
+    assert "Contrary to the prediction: beyond, 0.5 [0.4, 0.6]." in said
+    assert said.endswith("between, 0.9 [0.8, 1.0].")
+    assert summary([against] * 5).endswith("; and 3 more.")
+
+
+def test_an_open_conclusion_begins_with_its_subject() -> None:
+    assert concluded("inconclusive", yes="BatchNorm helps.", no="").endswith(
+        "whether BatchNorm helps."
+    )
+    assert concluded("inconclusive", yes="A norm helps.", no="").endswith("whether a norm helps.")

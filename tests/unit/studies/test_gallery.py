@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from graphnorms.errors import GraphnormsError
+from graphnorms.report.text_table import TextTable
 from graphnorms.studies.calibration import FILE, Calibration, save_calibrations
 from graphnorms.studies.gallery import tally, write_gallery
 from graphnorms.studies.runner import run_study
@@ -32,7 +33,12 @@ def results(tmp_path_factory) -> Path:
         make_study(
             name="landscape",
             **dict.fromkeys(("claim", "source", "prediction", "protocol", "rule"), HOSTILE),
-            judge=lambda measurements, settings: Finding("not confirmed", HOSTILE, {HOSTILE: None}),
+            judge=lambda measurements, settings: Finding(
+                "not confirmed",
+                HOSTILE,
+                {HOSTILE: None},
+                (TextTable(HOSTILE, (HOSTILE,), ((HOSTILE,),)),),
+            ),
         ),
     )
     for study in (plain, hostile):
@@ -84,7 +90,7 @@ def test_hostile_text_is_text(results, tmp_path):
     write_gallery(tmp_path / "page.html", results)
     page = (tmp_path / "page.html").read_text()
     assert "<script>" not in page
-    assert Elements(page).text.count(HOSTILE) >= 7
+    assert Elements(page).text.count(HOSTILE) >= 10
 
 
 def test_a_result_without_figure_is_shown_without(results, tmp_path):

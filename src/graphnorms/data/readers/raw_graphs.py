@@ -28,18 +28,21 @@ from graphnorms.data.graphset import GraphSet
 from graphnorms.data.graphset_checks import check_split
 from graphnorms.data.integer_arrays import Integers, offsets
 from graphnorms.data.onehot import OneHot
+from graphnorms.data.readers.edge_keys import (
+    EdgeNote,
+    csr_of,
+    edge_keys,
+    edge_notes,
+    reversed_keys,
+    rows_of_keys,
+    sorted_edges,
+)
 from graphnorms.data.readers.read_options import Reading
 from graphnorms.data.scaffolds import ScaffoldSplit
 from graphnorms.data.split_files import read_split_file
 from graphnorms.data.tasks import ClassOrder, Task, make_targets
 from graphnorms.data.text_format import count, some
 from graphnorms.errors import DatasetError
-
-_BITS = 32  # of a key, see `_keys`
-_LOW = (1 << _BITS) - 1
-
-EdgeNote = tuple[str, str]
-"""What some edges are, and what became of them."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -183,10 +186,9 @@ class RawGraphs:
         notes += edge_notes(found) if counted is None else []
         if edge_features is not None:
             edge_features = edge_features.index_select(0, torch.from_numpy(places))
-        edge_ptr, edge_index = _csr(keys, first)
-        reverse = _keys(keys & _LOW, keys >> _BITS)
-        reverse.sort()
-        transpose = (None, None) if np.array_equal(keys, reverse) else _csr(reverse, first)
+        edge_ptr, edge_index = csr_of(keys, first)
+        reverse = reversed_keys(keys)
+        transpose = (None, None) if np.array_equal(keys, reverse) else csr_of(reverse, first)
         columns, x, description = self._features(reading, edge_ptr.diff().numpy())
         y, task, split, split_name = self.items(reading, notes)
         return GraphSet(
@@ -332,38 +334,16 @@ class RawGraphs:
     def degrees(self, reading: Reading) -> Integers:
         """Return the in-degree of each node that it will have when packed, `(nodes,)`."""
         keys, _ = self._sorted_edges(reading, Counter(), placed=False)
-        return np.bincount(keys >> _BITS, minlength=int(self.ptr[-1]))
+        return np.bincount(rows_of_keys(keys), minlength=int(self.ptr[-1]))
 
     def _sorted_edges(
         self, reading: Reading, counted: Counter[EdgeNote], *, placed: bool
     ) -> tuple[Integers, Integers]:
-        """Return the sorted keys of the kept edges and, if `placed`, their positions.
-
-        Parallel edges keep their order. Loops and repeated edges are counted.
-        """
-        keys = _keys(self.target, self.source)
-        kept = [keys, np.arange(len(keys))] if placed else [keys]
-        loops = self.source == self.target
-        if number := int(np.count_nonzero(loops)):
-            keep = self.loops if reading.keep_loops is None else reading.keep_loops
-            counted["self loop", "kept" if keep else "dropped"] += number
-            kept = kept if keep else [part[~loops] for part in kept]
-        if placed:
-            order = np.argsort(kept[0], kind="stable")
-            kept = [part[order] for part in kept]
-        else:
-            kept[0].sort()
-        again = kept[0][1:] == kept[0][:-1]
-        if number := int(np.count_nonzero(again)):
-            keep = self.repeats if reading.keep_repeats is None else reading.keep_repeats
-            counted["repeated edge", "kept" if keep else "merged"] += number
-            kept = kept if keep else [part[np.append(True, ~again)] for part in kept]
-        return kept[0], kept[-1]
-
-
-def edge_notes(counted: Counter[EdgeNote]) -> list[str]:
-    """Say how many edges were special, and what became of them."""
-    return [f"{count(number, noun)} {verb}" for (noun, verb), number in counted.items()]
+        """See `sorted_edges`."""
+        loops = self.loops if reading.keep_loops is None else reading.keep_loops
+        repeats = self.repeats if reading.keep_repeats is None else reading.keep_repeats
+        keys = edge_keys(self.target, self.source)
+        return sorted_edges(keys, counted, loops=loops, repeats=repeats, placed=placed)
 
 
 def _of_one_class(y: Tensor) -> bool:
@@ -391,16 +371,3 @@ def _without_rare(y: Tensor, task: Task, least: int, notes: list[str]) -> tuple[
         name for name, is_rare in zip(task.targets, rare.tolist(), strict=True) if not is_rare
     )
     return torch.where(y < 0, -1, number[y.clamp(min=0)]), replace(task, targets=targets)
-
-
-def _keys(row: Integers, column: Integers) -> Integers:
-    """Return a sort key for each edge: by row, then by column."""
-    return row << _BITS | column
-
-
-def _csr(keys: Integers, first: Integers) -> tuple[Tensor, Tensor]:
-    """Return offsets and columns of sorted keys, with column ids within the graph."""
-    ptr = np.searchsorted(keys, np.arange(len(first) + 1) << _BITS)
-    index = keys & _LOW
-    index -= np.repeat(first, np.diff(ptr))
-    return torch.from_numpy(ptr), torch.from_numpy(index)

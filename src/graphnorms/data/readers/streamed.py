@@ -28,6 +28,7 @@ from graphnorms.data.integer_arrays import offsets
 from graphnorms.data.official_metrics import metric_note, metric_of, task_for
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.packed_folder import About, FolderWriter, open_folder
+from graphnorms.data.readers.edge_keys import EdgeNote, edge_notes
 from graphnorms.data.readers.pyg_data import (
     has_indexed_split,
     hidden,
@@ -35,7 +36,7 @@ from graphnorms.data.readers.pyg_data import (
     num_nodes,
     raw_of_pyg,
 )
-from graphnorms.data.readers.raw_graphs import EdgeNote, RawGraphs, edge_notes
+from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import OF_TABLES, Reading, ReadOptions
 from graphnorms.data.text_format import count
 from graphnorms.errors import DatasetError

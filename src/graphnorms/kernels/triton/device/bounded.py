@@ -11,6 +11,8 @@ from graphnorms.kernels.triton.device.rows import (
     finish_rows,
     finish_rows_backward,
     rows_at,
+    store_row_gradient,
+    store_row_shares,
     weighted,
 )
 from graphnorms.kernels.triton.device.second_rows import (
@@ -19,7 +21,7 @@ from graphnorms.kernels.triton.device.second_rows import (
     tangent_rows,
     through_pre_activation,
 )
-from graphnorms.kernels.triton.device.segments import lanes, store_shares
+from graphnorms.kernels.triton.device.segments import lanes
 
 # Numbered as in `graphnorms.kernels.point.FUNCTIONS`.
 TANH: tl.constexpr = tl.constexpr(1)
@@ -70,13 +72,9 @@ def _store_sums(
     shares, sums, channels, channel, inside, grad_weight, grad_bias, grad_slope, grad_shift
 ):  # fmt: skip
     """Store a program's sums of gradients: of weight and bias `(C,)`, of a and s a number each."""
-    program = tl.program_id(0).to(tl.int64)
-    if shares is not None:
-        zero = tl.zeros_like(grad_weight)
-        store_shares(
-            shares, program, channels, channel, inside, zero, grad_weight, grad_bias
-        )  # fmt: skip
+    store_row_shares(shares, channels, channel, inside, grad_weight, grad_bias)
     if sums is not None:
+        program = tl.program_id(0).to(tl.int64)
         at = sums + (program * tl.num_programs(1) + tl.program_id(1)) * 2
         tl.store(at, tl.sum(grad_slope, axis=0))
         tl.store(at + 1, tl.sum(grad_shift, axis=0))
@@ -152,9 +150,7 @@ def bounded_backward(
         total_slope += tl.sum(tl.where(counted, tile * e, 0.0), axis=0)
         total_shift += tl.sum(tl.where(counted, e, 0.0), axis=0)
         if grad_x is not None:
-            out = tl.where(counts, e * a, grad)
-            at = grad_x + row * channels + channel[None, :]
-            tl.store(at, out.to(grad_x.dtype.element_ty), mask=mask)
+            store_row_gradient(grad_x, e * a, grad, row, mask, counts, channels, channel)
     _store_sums(
         shares, sums, channels, channel, inside, total_weight, total_bias, total_slope,
         total_shift,

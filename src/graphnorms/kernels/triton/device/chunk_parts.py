@@ -57,7 +57,12 @@ def this_chunk():
 
 @triton.jit
 def long_segment(ptr, size, segments, steps):
-    """The long segment that begins in this chunk: number, first position, rows (0 for none)."""
+    """The long segment that begins in this chunk.
+
+    Returns:
+        Its number, first position and rows (0 for none), and the chunk behind its last one, which
+        is this one for none.
+    """
     # A long segment that begins here holds the last position of the chunk.
     begin = this_chunk() * size
     end = tl.minimum(begin + size, tl.load(ptr + segments))
@@ -65,7 +70,8 @@ def long_segment(ptr, size, segments, steps):
     first = tl.load(ptr + segment)
     n = tl.load(ptr + segment + 1) - first
     there = (begin < end) & (n > size) & (first >= begin)
-    return segment, first, tl.where(there, n, 0)
+    behind = tl.where(there, (first + n - 1) // size + 1, this_chunk())
+    return segment, first, tl.where(there, n, 0), behind
 
 
 @triton.jit

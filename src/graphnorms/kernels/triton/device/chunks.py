@@ -61,9 +61,7 @@ def merge_statistics(
 ):  # fmt: skip
     """Merge the parts of the long segment that begins in a chunk, equation (3)."""
     channel, inside = lanes(span, channels, C)
-    segment, first, n = long_segment(ptr, size, segments, steps)
-    last_chunk = (first + tl.maximum(n, 1) - 1) // size
-    after = tl.where(n > 0, last_chunk + 1, this_chunk())
+    segment, first, n, after = long_segment(ptr, size, segments, steps)
     count = tl.maximum(n, 1).to(tl.float64)
     shares = tl.zeros([J, C], tl.float64)
     for number in range(this_chunk(), after, J):
@@ -167,9 +165,7 @@ def merge_gradients(
     Shapes: `coefficients` `(chunks, 2, channels)`.
     """
     channel, inside = lanes(span, channels, C)
-    segment, first, n = long_segment(ptr, size, segments, steps)
-    last_chunk = (first + tl.maximum(n, 1) - 1) // size
-    after = tl.where(n > 0, last_chunk + 1, this_chunk())
+    segment, first, n, after = long_segment(ptr, size, segments, steps)
     sums = tl.zeros([J, C], tl.float64)
     products = tl.zeros([J, C], tl.float64)
     for number in range(this_chunk(), after, J):

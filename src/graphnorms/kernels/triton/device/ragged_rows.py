@@ -10,9 +10,12 @@ import triton.language as tl
 
 from graphnorms.kernels.triton.device.cells import NONE, VARYING, load_rows
 from graphnorms.kernels.triton.device.rows import (
+    centered,
     finish_rows,
     finish_rows_backward,
     rows_at,
+    store_row_gradient,
+    store_row_shares,
     weighted,
 )
 from graphnorms.kernels.triton.device.second_rows import (
@@ -21,7 +24,7 @@ from graphnorms.kernels.triton.device.second_rows import (
     tangent_rows,
     through_pre_activation,
 )
-from graphnorms.kernels.triton.device.segments import lanes, store_shares
+from graphnorms.kernels.triton.device.segments import lanes
 
 
 @triton.jit
@@ -69,13 +72,6 @@ def _statistics(statistics, row, cell, number, within, ACC: tl.constexpr):
     return load_rows(statistics, number, row, cell, within & (cell >= 0), ACC)
 
 
-@triton.jit
-def _centered(tile, pivot, shift):
-    """x - m, with m as in `rows.centered`."""
-    hi = pivot + shift
-    return (tile - hi) - (shift - (hi - pivot))
-
-
 @triton.jit(do_not_specialize=VARYING)
 def ragged_forward(
     x, residual, y, ptr, order, seed, table, weight, bias, shift, rstd, moment, x_stride,
@@ -96,7 +92,7 @@ def ragged_forward(
         found = _means(tile - pivot, cell, centers)
         at = shift + row * centers + cell
         tl.store(at, tl.where(counts, found, 0.0), mask=within & begins)
-        o = _centered(tile, pivot, found)
+        o = centered(tile, pivot, found)
     if SCALE != NONE:
         cell, begins = _cells(table, 1, channels, channel, inside)
         second = _sums(o * o * _weights(table, channels, channel, inside, ACC), cell, scales)
@@ -135,7 +131,7 @@ def ragged_backward(
         grad = load_rows(grad_y, grad_stride, row, channel[None, :], mask, ACC)
         if CENTER != NONE:
             pivot = _pivots(o, center_cell, center_begins, centers)
-            o = _centered(o, pivot, _statistics(shift, row, center_cell, centers, within, ACC))
+            o = centered(o, pivot, _statistics(shift, row, center_cell, centers, within, ACC))
         if SCALE != NONE:
             r = _statistics(rstd, row, scale_cell, scales, within, ACC)
             o = o * r
@@ -150,14 +146,8 @@ def ragged_backward(
                 out = (out - o * weights * _sums(out * o, scale_cell, scales)) * r
             if CENTER != NONE:
                 out = out - _means(out, center_cell, centers)
-            out = tl.where(counts, out, grad)
-            at = grad_x + row * channels + channel[None, :]
-            tl.store(at, out.to(grad_x.dtype.element_ty), mask=mask)
-    if shares is not None:
-        store_shares(
-            shares, tl.program_id(0).to(tl.int64), channels, channel, inside,
-            tl.zeros([C], ACC), total_weight, total_bias,
-        )  # fmt: skip
+            store_row_gradient(grad_x, out, grad, row, mask, counts, channels, channel)
+    store_row_shares(shares, channels, channel, inside, total_weight, total_bias)
 
 
 @triton.jit(do_not_specialize=VARYING)
@@ -186,7 +176,7 @@ def ragged_double_backward(
         o_dot = u
         if CENTER != NONE:
             pivot = _pivots(o, center_cell, center_begins, centers)
-            o = _centered(o, pivot, _statistics(shift, row, center_cell, centers, within, ACC))
+            o = centered(o, pivot, _statistics(shift, row, center_cell, centers, within, ACC))
             o_dot = u - _pivots(u, center_cell, center_begins, centers)
             o_dot = o_dot - _means(o_dot, center_cell, centers)
         tangent = o_dot
@@ -217,8 +207,4 @@ def ragged_double_backward(
             grad_grad_y, bar, slope * z_dot, u, grad_x, row, mask, counts, seed, channels,
             channel, threshold, gain, ACC,
         )  # fmt: skip
-    if shares is not None:
-        store_shares(
-            shares, tl.program_id(0).to(tl.int64), channels, channel, inside,
-            tl.zeros([C], ACC), total_weight, total_bias,
-        )  # fmt: skip
+    store_row_shares(shares, channels, channel, inside, total_weight, total_bias)

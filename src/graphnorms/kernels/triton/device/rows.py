@@ -35,9 +35,8 @@ def rows_at(
 
 
 @triton.jit
-def centered(tile, shift):
-    """x - m, with m the group's first entry p and the shift as a pair; see `cells`."""
-    pivot = first_channel(tile)
+def centered(tile, pivot, shift):
+    """x - m, with m the pivot and the shift as a pair; see `cells`."""
     hi = pivot + shift
     return (tile - hi) - (shift - (hi - pivot))
 
@@ -85,6 +84,22 @@ def finish_rows_backward(
     return g, weighted(g, weight, channel, inside)
 
 
+@triton.jit
+def store_row_gradient(grad_x, out, grad, row, mask, counts, channels, channel):
+    """Store the gradient of x; a masked row passes that of y on."""
+    at = grad_x + row * channels + channel[None, :]
+    tl.store(at, tl.where(counts, out, grad).to(grad_x.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def store_row_shares(shares, channels, channel, inside, grad_weight, grad_bias):
+    """Store a program's share of the gradients of weight and bias, if they are wanted."""
+    if shares is not None:
+        program = tl.program_id(0).to(tl.int64)
+        none = tl.zeros_like(grad_weight)
+        store_shares(shares, program, channels, channel, inside, none, grad_weight, grad_bias)
+
+
 @triton.jit(do_not_specialize=VARYING)
 def row_forward(
     x, residual, y, ptr, order, seed, weight, bias, shift, rstd, moment, x_stride,
@@ -102,9 +117,10 @@ def row_forward(
     cell = row * groups + tl.program_id(1)
     o = tile
     if CENTER != NONE:
-        found = group_mean(tile - first_channel(tile), inside, span)
+        pivot = first_channel(tile)
+        found = group_mean(tile - pivot, inside, span)
         tl.store(shift + cell, tl.where(counts, found, 0.0), mask=within)
-        o = centered(tile, found)
+        o = centered(tile, pivot, found)
     if SCALE != NONE:
         second = group_mean(o * o, inside, span)
         spread = 1.0 / tl.sqrt(second + tl.full((), eps, ACC))
@@ -142,7 +158,8 @@ def row_backward(
         grad = load_rows(grad_y, grad_stride, row, channel[None, :], mask, ACC)
         o = tile
         if CENTER != NONE:
-            o = centered(tile, tl.load(shift + cell, mask=within, other=0.0))
+            found = tl.load(shift + cell, mask=within, other=0.0)
+            o = centered(tile, first_channel(tile), found)
         if SCALE != NONE:
             spread = tl.load(rstd + cell, mask=within, other=0.0)
             o = o * spread
@@ -158,11 +175,5 @@ def row_backward(
                 out = out - group_mean(grad_o, inside, span)
             if SCALE != NONE:
                 out = (out - o * group_mean(grad_o * o, inside, span)) * spread
-            out = tl.where(counts, out, grad)
-            at = grad_x + row * channels + channel[None, :]
-            tl.store(at, out.to(grad_x.dtype.element_ty), mask=mask)
-    if shares is not None:
-        store_shares(
-            shares, tl.program_id(0).to(tl.int64), channels, channel, inside,
-            tl.zeros([C], ACC), total_weight, total_bias,
-        )  # fmt: skip
+            store_row_gradient(grad_x, out, grad, row, mask, counts, channels, channel)
+    store_row_shares(shares, channels, channel, inside, total_weight, total_bias)

@@ -100,9 +100,7 @@ def merge_second_sums(
     """
     channel, inside = lanes(span, channels, C)
     term = tl.program_id(2)
-    _segment, first, n = long_segment(ptr, size, segments, steps)
-    last_chunk = (first + tl.maximum(n, 1) - 1) // size
-    after = tl.where(n > 0, last_chunk + 1, this_chunk())
+    _segment, first, n, after = long_segment(ptr, size, segments, steps)
     total = tl.zeros([J, C], tl.float64)
     for number in range(this_chunk(), after, J):
         place, _, there = parts_of(first, n, size, number, J)

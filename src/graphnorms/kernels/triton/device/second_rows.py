@@ -16,8 +16,14 @@ from graphnorms.kernels.triton.device.cells import (
     load_rows,
 )
 from graphnorms.kernels.triton.device.epilogue import GELU, curve, drop
-from graphnorms.kernels.triton.device.rows import centered, pre_activation, rows_at, weighted
-from graphnorms.kernels.triton.device.segments import lanes, store_shares
+from graphnorms.kernels.triton.device.rows import (
+    centered,
+    pre_activation,
+    rows_at,
+    store_row_shares,
+    weighted,
+)
+from graphnorms.kernels.triton.device.segments import lanes
 
 
 @triton.jit
@@ -101,7 +107,8 @@ def row_double_backward(
         u = load_rows(of_grad_x, u_stride, row, channel[None, :], mask, ACC)
         o_dot = u
         if CENTER != NONE:
-            o = centered(o, tl.load(shift + cell, mask=within, other=0.0))
+            found = tl.load(shift + cell, mask=within, other=0.0)
+            o = centered(o, first_channel(o), found)
             o_dot = u - first_channel(u)
             o_dot = o_dot - group_mean(o_dot, inside, span)
         tangent = o_dot
@@ -134,8 +141,4 @@ def row_double_backward(
             grad_grad_y, bar, slope * z_dot, u, grad_x, row, mask, counts, seed, channels,
             channel, threshold, gain, ACC,
         )  # fmt: skip
-    if shares is not None:
-        store_shares(
-            shares, tl.program_id(0).to(tl.int64), channels, channel, inside,
-            tl.zeros([C], ACC), total_weight, total_bias,
-        )  # fmt: skip
+    store_row_shares(shares, channels, channel, inside, total_weight, total_bias)
