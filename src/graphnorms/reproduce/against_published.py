@@ -242,6 +242,7 @@ def conclusion(rows: Sequence[Row], protocol: str) -> str:
     listed = "; ".join(
         f"{display_name(row.norm)} on {row.dataset} in {row.model.upper()} by "
         f"{written(found.less_published)} points"
+        f"{' (published as remembered)' if row.published and row.published.recalled else ''}"
         for row, found in missed
         if found.less_published is not None
     )
