@@ -64,9 +64,7 @@ def in_one_node(
     return chain.run(x, residual)
 
 
-def _fit(
-    x: Tensor, context: GraphContext, residual: Tensor | None, parts: Sequence[Part]
-) -> bool:
+def _fit(x: Tensor, context: GraphContext, residual: Tensor | None, parts: Sequence[Part]) -> bool:
     if (
         x.dim() != 2
         or x.shape[0] != context.adjacency.num_nodes
