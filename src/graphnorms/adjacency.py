@@ -7,7 +7,7 @@ from torch import Tensor
 
 from graphnorms.index_checks import INTEGERS, check_offsets
 from graphnorms.offsets import offsets_in
-from graphnorms.tracing import assert_async, is_plain, is_traced, is_watched
+from graphnorms.tracing import assert_async, is_plain, is_traced, is_watched, may_keep
 
 
 class Adjacency:
@@ -173,12 +173,12 @@ class Adjacency:
     @property
     def in_degree(self) -> Tensor:
         """Number of edges that end in each node, `(nodes,)` int64; computed at first use."""
-        if self._in_degree is None:
-            in_degree = self.ptr.diff()
-            if is_watched():
-                return in_degree  # part of the trace
+        if self._in_degree is not None:
+            return self._in_degree
+        in_degree = self.ptr.diff()
+        if may_keep(self.ptr):
             self._in_degree = in_degree
-        return self._in_degree
+        return in_degree
 
     def to_edge_index(self) -> Tensor:
         """Return PyG's `edge_index`, `(2, edges)`: sources above, targets below.

@@ -191,3 +191,22 @@ def test_edge_index_comes_back_in_the_order_of_its_edges() -> None:
     edge_index = torch.tensor([[3, 0, 1, 2, 0, 3], [0, 2, 0, 2, 2, 1]])
     assert torch.equal(Adjacency.from_edge_index(edge_index, 5).to_edge_index(), edge_index)
     assert Adjacency.from_edge_index(edge_index[:, :0], 5).to_edge_index().shape == (2, 0)
+
+
+def test_degrees_of_a_trace_or_a_transform_are_not_kept() -> None:
+    """A compiled GCN was compiled again when it saw a batch for the second time."""
+    adjacency = Adjacency.from_edge_index(torch.tensor([[0, 1], [1, 2]]), 3)
+    x = torch.ones(3)
+
+    def summed(x: Tensor) -> Tensor:
+        return (x * adjacency.in_degree).sum()
+
+    compiled = torch.compile(summed, backend="eager")
+    for stance in ("default", "fail_on_recompile"):
+        with torch.compiler.set_stance(stance):
+            assert compiled(x) == 2
+    torch.func.grad(summed)(x)
+    with torch.inference_mode():
+        summed(x)
+    assert not adjacency.in_degree.is_inference()
+    assert adjacency.in_degree.numpy().tolist() == [0, 1, 1]  # no wrapper of the transform's

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -43,6 +44,11 @@ def test_pages_while_it_runs_and_a_last_one(monkeypatch, tmp_path, in_this_proce
 def test_a_short_run_writes_one_page(tmp_path, in_this_process, pages):
     compare("MUTAG", **SMALL, out=tmp_path / "run")
     assert pages == [(TRIALS, "")]
+
+
+def test_without_a_folder_for_temporary_files_it_trains(monkeypatch):
+    monkeypatch.setattr(live_page, "start_bundling", Mock(side_effect=FileNotFoundError))
+    live_page.LivePage(lambda: None)
 
 
 def test_a_page_costs_a_fiftieth_of_the_time_at_most(monkeypatch):

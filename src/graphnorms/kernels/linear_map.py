@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from graphnorms.kernels.cpu import extension
+from graphnorms.kernels.tensor_checks import check_memory
 from graphnorms.tracing import is_plain
 
 _PLAIN: Final = (Tensor, torch.nn.Parameter)
@@ -97,6 +98,9 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if not run(x, weight, bias, torch.get_num_threads(), y) and not run(
         extension.features(x), weight, bias, torch.get_num_threads(), y
     ):
+        check_memory("weight", weight)
+        if bias is not None:
+            check_memory("bias", bias)
         raise extension.unreadable()
     return y
 

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from graphnorms.errors import one_line
@@ -36,7 +37,8 @@ class LivePage:
     """
 
     def __init__(self, comparison: Callable[[], Comparison]) -> None:
-        start_bundling()  # ready when the first page needs it, and gone before workers are many
+        with suppress(OSError):  # of which the page speaks that needs it
+            start_bundling()  # ready when the first page needs it, gone before workers are many
         self._comparison = comparison
         self._next = time.monotonic() + max(_PAGE_AGE, _TIMES_ITS_COST * _FIRST_COST)
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation.operands import Weights
 from graphnorms.kernels.chain import Chain
 from graphnorms.kernels.cpu import extension
@@ -43,7 +42,7 @@ def in_one_node(
     """
     if not (is_plain(x) and x.is_cpu):
         return None
-    if not _fit(x, context.adjacency, residual, parts):
+    if not _fit(x, context, residual, parts):
         return None
     chain, width = Chain(context.adjacency), x.shape[1]
     for part in parts:
@@ -65,10 +64,12 @@ def in_one_node(
     return chain.run(x, residual)
 
 
-def _fit(x: Tensor, adjacency: Adjacency, residual: Tensor | None, parts: Sequence[Part]) -> bool:
+def _fit(x: Tensor, context: GraphContext, residual: Tensor | None, parts: Sequence[Part]) -> bool:
     if (
         x.dim() != 2
-        or x.shape[0] != adjacency.num_nodes
+        or x.shape[0] != context.adjacency.num_nodes
+        or x.shape[0] != context.segments.num_rows
+        or not x.shape[1]
         or x.dtype not in extension.DTYPES
         or torch.is_autocast_enabled("cpu")
         or _has_any_global_hook()

@@ -185,8 +185,10 @@ def javascript() -> str:
         ImportError: vl-convert is not installed.
     """
     process, found = start_bundling()
+    failed = process.wait()  # after Ctrl-C here the next call waits again
     with found:
-        if process.wait():
+        if failed:
+            start_bundling.cache_clear()  # vl-convert may be there at the next call
             raise ImportError(_MISSING if find_spec("vl_convert") is None else _FAILED)
         found.seek(0)
         return found.read().decode().replace("</script", "<\\/script")
@@ -200,7 +202,8 @@ def start_bundling() -> tuple[subprocess.Popen[bytes], IO[bytes]]:
     """
     found = tempfile.TemporaryFile()  # noqa: SIM115, read when the process has ended
     process = subprocess.Popen(
-        [sys.executable, "-c", _BUNDLE, json.dumps(sys.path, default=str)],
+        # Without -P a json.py where the command runs would be imported.
+        [sys.executable, "-P", "-c", _BUNDLE, json.dumps(sys.path, default=str)],
         stdin=subprocess.DEVNULL,
         stdout=found,
         stderr=subprocess.DEVNULL,

@@ -21,6 +21,7 @@ from graphnorms.kernels.cpu import aggregate, gather, normalize
 from graphnorms.kernels.point import NO_STATISTICS, Averages, Call
 from graphnorms.kernels.triton import aggregate as triton_aggregate
 from graphnorms.kernels.triton import normalize as triton_normalize
+from graphnorms.models.linear import Linear
 from graphnorms.segments import Segments
 from tests.interpreter import choose_interpreter
 from tests.operands import (
@@ -190,6 +191,10 @@ def of_layers() -> Iterator[tuple[str, str, Callable[[], object]]]:
         loss = layer(x, ids).sum()
         _free((x if name == "x" else layer.weight).data)
         yield "backward of a layer", name, loss.backward
+    for name in ("weight", "bias"):
+        linear = Linear(CHANNELS, CHANNELS)
+        _free(getattr(linear, name).data)
+        yield "linear map", name, lambda linear=linear: linear(torch.ones(ROWS, CHANNELS))
     layer = gn.BatchNorm(CHANNELS)
     _free(layer.module.running_var)
     yield "running averages", "running_var", lambda: layer(torch.ones(ROWS, CHANNELS))

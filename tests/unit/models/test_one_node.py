@@ -321,6 +321,18 @@ def test_a_wrong_number_of_rows_is_refused(make: Callable[..., nn.Module]) -> No
         make()(torch.randn(3, 3, requires_grad=True), batch_of_two())
 
 
+@pytest.mark.parametrize("learning", [False, True])
+@pytest.mark.parametrize("rows", [NODES - 1, NODES + 1])
+def test_segments_of_other_rows_are_refused(rows: int, learning: bool) -> None:
+    """As by the parts; rows of no graph would be what happens to be in memory."""
+    context = GraphContext(batch_of_two().adjacency, Segments.single(rows))
+    with (
+        torch.set_grad_enabled(learning),
+        pytest.raises(ValueError, match=f"batch assigns {rows} rows, but x has {NODES}"),
+    ):
+        gin()(torch.randn(NODES, 3), context)
+
+
 def test_an_error_leaves_no_chain_open() -> None:
     conv = GCNConv(3, 4, lambda channels: NormSlot("batch", channels))
     alone = GraphContext(

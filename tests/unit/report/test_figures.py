@@ -6,7 +6,9 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -316,14 +318,34 @@ def test_a_notebook_shows_it(figures) -> None:
     assert bytes(shown["image/png"]).startswith(b"\x89PNG")
 
 
+@pytest.fixture
+def nothing_bundled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chart, "start_bundling", cache(chart.start_bundling.__wrapped__))
+
+
 @pytest.mark.parametrize(
     ("found", "words"), [(object(), "does not bundle Vega"), (None, "pip install")]
 )
-def test_why_there_is_no_script_is_said(
-    found: object, words: str, monkeypatch: pytest.MonkeyPatch
+def test_why_there_is_no_script_is_said_until_there_is(
+    found: object, words: str, nothing_bundled, monkeypatch: pytest.MonkeyPatch, tmp_path
 ) -> None:
-    monkeypatch.setattr(chart, "_BUNDLE", "raise SystemExit(1)")
-    monkeypatch.setattr(chart, "start_bundling", chart.start_bundling.__wrapped__)
+    """In a notebook vl-convert may be installed after the first page; a json.py is a user's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "json.py").write_text("raise SystemExit(1)")
     monkeypatch.setattr(chart, "find_spec", lambda _: found)
-    with pytest.raises(ImportError, match=words):
-        chart.javascript.__wrapped__()
+    monkeypatch.setattr(chart, "_BUNDLE", "raise SystemExit(1)")
+    for _ in range(2):
+        with pytest.raises(ImportError, match=words):
+            chart.javascript.__wrapped__()
+    monkeypatch.setattr(chart, "_BUNDLE", "import json; print('</script>')")
+    assert chart.javascript.__wrapped__() == "<\\/script>\n"
+
+
+def test_after_ctrl_c_the_next_page_waits_again(nothing_bundled, monkeypatch) -> None:
+    monkeypatch.setattr(chart, "_BUNDLE", "print('Vega')")
+    process, _ = chart.start_bundling()
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(process, "wait", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            chart.javascript.__wrapped__()
+    assert chart.javascript.__wrapped__() == "Vega\n"
