@@ -35,6 +35,14 @@ def how_ended(error: BaseException | None) -> tuple[str, int]:
     return ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
 
 
+def behind(error: BaseException) -> KeyboardInterrupt | None:
+    """Return the interrupt that an error is, or was raised from; `None` for any other error."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, KeyboardInterrupt):
+        found = found.__cause__ or found.__context__
+    return found
+
+
 def _is_command() -> bool:
     started, given = Path(sys.argv[0]).stem if sys.argv else "", sys.orig_argv[1:]
     if started == "-m":  # `python -m` while it loads the package

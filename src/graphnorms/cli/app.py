@@ -46,8 +46,11 @@ class _Commands(typer.core.TyperGroup):
         try:
             interrupts.interrupt_again()
             return super().invoke(context)
-        except KeyboardInterrupt as error:
-            raise Interrupted from error
+        except (KeyboardInterrupt, ImportError) as error:
+            # Modules of pybind11 that are interrupted while they load raise an ImportError.
+            if (interrupt := interrupts.behind(error)) is None:
+                raise
+            raise Interrupted from interrupt
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)

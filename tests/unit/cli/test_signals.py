@@ -15,6 +15,7 @@ from random import Random
 
 import pytest
 
+from graphnorms.cli import main
 from graphnorms.interrupts import Terminated, terminable
 from graphnorms.lab.compare import compare
 from graphnorms.lab.comparison import open_comparison
@@ -83,6 +84,20 @@ def test_sigterm_in_the_first_seconds_is_one_line(tmp_path: Path, tries: int) ->
         assert errors.count("\n") == 1
         assert process.returncode == 143
         require_no_process(process.pid)
+
+
+def test_a_signal_while_a_module_loads_is_no_missing_module(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What pybind11 raises of it: SciPy's modules load in the first seconds of a comparison."""
+
+    def load(name: str) -> None:
+        raise ImportError("initialization failed") from Terminated()
+
+    monkeypatch.setattr("graphnorms.cli.app.load", load)
+    monkeypatch.setattr(sys, "argv", ["graphnorms", "compare"])
+    assert main() == 143
+    assert capsys.readouterr().err == "graphnorms: terminated\n"
 
 
 @pytest.mark.timeout(600)
