@@ -3,7 +3,8 @@
 On a small batch a node costs as much as a kernel, and so does the Python of a call. A `Chain` lists
 its steps; none of them has a node, and one backward runs the backward kernels of all. In float32
 all steps run in one call of C++, forward and backward, and what the backward needs lies in one
-tensor; in other dtypes they run one by one, with the same results. Where the backward is
+tensor; in other dtypes they run one by one, with the same results. Without gradients nothing is
+kept, and results pass through two buffers, which stay in the cache. Where the backward is
 differentiated again, the steps run once more as functions of the saved tensors, each with its own
 node: so every derivative is that of the composition.
 """

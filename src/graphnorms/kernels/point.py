@@ -102,6 +102,7 @@ At a point with a function `mean_scale` is its slope, `(1,)`, or its slope and s
 NO_PARAMETERS: Final[Parameters] = (None, None, None)
 
 NO_STATISTICS: Final = Point(None, None)
+"""Nothing is subtracted and nothing divided by: `Averages` take that place, or nothing does."""
 
 
 class Averages(NamedTuple):
@@ -112,7 +113,13 @@ class Averages(NamedTuple):
 
 
 class MovedAverages(NamedTuple):
-    """Averages that a normalization over the batch moves, their counter, and the weight of x."""
+    """Running averages that a normalization over the batch updates in place.
+
+    Args:
+        mean, var: Mean and unbiased variance, `(channels,)`.
+        counter: Batches so far, one int64.
+        momentum: Weight of the new batch.
+    """
 
     mean: Tensor
     var: Tensor

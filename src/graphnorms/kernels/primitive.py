@@ -249,6 +249,9 @@ def normalize_by_averages(
         parameters: Those of the call.
         averages: They take the place of statistics.
         backend: See `segment_normalize`.
+
+    Returns:
+        The result, `(rows, channels)` in the dtype of x; `None` where no kernel takes the call.
     """
     learning = torch.is_grad_enabled() and any(
         each is not None and each.requires_grad for each in (x, residual, *parameters)

@@ -111,7 +111,7 @@ def _batches(settings: Settings, graphs: GraphSet) -> str:
 
 
 def _each(settings: Settings, name: str) -> str:
-    """Write a setting: its value, those of the treatments, `2/4/8`, or what is searched, `2:8`."""
+    """Write a setting: one value, several treatments as `2/4/8`, or a searched range as `2:8`."""
     if name in settings.search:
         return settings.search[name]
     value = getattr(settings, name, settings.architecture.get(name))

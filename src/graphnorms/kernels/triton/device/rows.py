@@ -86,7 +86,7 @@ def finish_rows_backward(
 
 @triton.jit
 def store_row_gradient(grad_x, out, grad, row, mask, counts, channels, channel):
-    """Store the gradient of x; a masked row passes that of y on."""
+    """Store the gradient of x; in a masked row it is the gradient of y."""
     at = grad_x + row * channels + channel[None, :]
     tl.store(at, tl.where(counts, out, grad).to(grad_x.dtype.element_ty), mask=mask)
 
