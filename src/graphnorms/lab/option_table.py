@@ -100,9 +100,10 @@ class OptionTable:
         kind=TRIAL,
     )
     preset: str | None = model_option(
-        "default, or graphnorm-paper: architecture and training of the GraphNorm paper.",
+        "default, or graphnorm-paper: architecture and training of the GraphNorm paper; "
+        "graphnorm-table: with a learned ε, as in the scripts for its table.",
         DEFAULT_PRESET,
-        words=("default", "graphnorm-paper"),
+        words=("default", "graphnorm-paper", "graphnorm-table"),
     )
     norm_place: str | None = model_option(
         "before-activation or after-activation; for gps post, pre or sandwich.",

@@ -150,6 +150,33 @@ class GINConv(nn.Module):
         return self.linear, self.norm, self.linear2, self.norm2
 
 
+class GINEpsilonConv(GINConv):
+    r"""GIN with a learned $\varepsilon$ in $Q = A + (w + \varepsilon) I$; else as `GINConv`.
+
+    `eps`, `(1,)`, begins at 0; $w$ is `self_weight`, 1 in the paper.
+
+    Source: Xu et al. 2019, https://arxiv.org/abs/1810.00826, GIN-ε; `train_eps` of PyG's `GINConv`.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, norm: NormFactory, self_weight: float = 1.0
+    ) -> None:
+        super().__init__(in_channels, out_channels, norm, self_weight)
+        self.eps = nn.Parameter(torch.zeros(1))
+
+    def reset_parameters(self) -> None:
+        """Set ε to 0; the Linears reset their own weights."""
+        nn.init.zeros_(self.eps)
+
+    def forward(
+        self, x: Tensor, context: GraphContext, *, residual: Tensor | None = None
+    ) -> Tensor:
+        """Convolve the features of a batch of graphs."""
+        gathered = aggregate(x, context.adjacency, self_weight=self.self_weight)
+        gathered = gathered + self.eps.to(x.dtype) * x
+        return self.transformed(gathered, x, context, residual)
+
+
 class GINEConv(GINConv):
     r"""GINE with normalization: GIN with edge features in its messages.
 

@@ -15,7 +15,13 @@ from graphnorms.layers.inner_batch_norm import is_called_plainly
 from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models.attention import Blocks
-from graphnorms.models.convolutions import GCNConv, GINConv, GINEConv, SAGEConv
+from graphnorms.models.convolutions import (
+    GCNConv,
+    GINConv,
+    GINEConv,
+    GINEpsilonConv,
+    SAGEConv,
+)
 from graphnorms.models.edge_rows import EdgeRows
 from graphnorms.models.gat import GATConv
 from graphnorms.models.gated_gcn import GatedGCNConv
@@ -270,7 +276,8 @@ def _convolution(
     if name == "sage":
         return SAGEConv(width, hidden, norm)
     if name == "gin":
-        return GINConv(width, hidden, norm, config.self_weight)
+        gin = GINEpsilonConv if config.train_eps else GINConv
+        return gin(width, hidden, norm, config.self_weight)
     if name == "gine":
         return GINEConv(width, hidden, norm, edge_channels, config.self_weight)
     return GCNConv(width, hidden, norm)

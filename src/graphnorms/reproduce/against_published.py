@@ -214,19 +214,25 @@ def _published_gap(cell: Cell, norm: str, other: str) -> Gap:
     )
 
 
-def conclusion(rows: Sequence[Row], protocol: str) -> str:
+def conclusion(rows: Sequence[Row], protocols: Sequence[str]) -> str:
     """Say how many published values are reproduced, and by how much the others are missed.
 
     Args:
         rows: The rows; those whose folds are not all trained do not count.
-        protocol: The one that is the paper's.
+        protocols: Those that are the authors'; of a row the first one that is trained in full.
     """
     judged = [
-        (row, found)
+        (row, found[0])
         for row in rows
-        if (found := row.trained.get(protocol)) is not None
-        and found.agrees is not None
-        and found.number == found.planned
+        if (
+            found := [
+                each
+                for protocol in protocols
+                if (each := row.trained.get(protocol)) is not None
+                and each.agrees is not None
+                and each.number == each.planned
+            ]
+        )
     ]
     if not judged:
         return "No published value has all its trials here yet, so nothing is said of any."

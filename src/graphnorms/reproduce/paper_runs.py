@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -59,7 +59,7 @@ class Part:
         """Return this part, if the paper has it.
 
         Raises:
-            ValueError: It has no such data set, model, norm or protocol.
+            ValueError: It has no such data set, model, norm or protocol, or not together.
         """
         for kind in ("datasets", "models", "norms", "protocols"):
             known: tuple[str, ...] = getattr(paper, kind)
@@ -70,6 +70,11 @@ class Part:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, expected a number from 1 on")
+        if not cells_of(paper, self):
+            raise ValueError(
+                f"{paper.name} has no protocol {' or '.join(self.protocols or ())} for these data "
+                "sets and models; leave one of them out"
+            )
         return self
 
     def wants(self, config: TrialConfig) -> bool:
@@ -107,17 +112,16 @@ class Cell:
         """What it is, in words."""
         return f"{self.dataset}, {self.model.upper()}, protocol {self.protocol}"
 
+    @property
+    def given(self) -> dict[str, Any] | None:
+        """The options of the paper; None if it has no such cell."""
+        return self.paper.options(self.dataset, self.model, self.protocol)
+
     def options(self, folder: Path, workers: int | None = None) -> Options:
         """Return what `compare` would be asked for."""
-        given = self.paper.options(self.dataset, self.model)
-        given |= {"epochs": self.epochs} if self.epochs else {}
+        given = dict(self.given or {}, **({"epochs": self.epochs} if self.epochs else {}))
         return Options(
-            norms=self.paper.norms,
-            protocol=self.protocol,
-            reasons=_NO_REASONS,
-            workers=workers,
-            out=folder,
-            **given,
+            norms=self.paper.norms, reasons=_NO_REASONS, workers=workers, out=folder, **given
         )
 
 
@@ -129,10 +133,11 @@ def cells_of(paper: Paper, part: Part) -> list[Cell]:
     chosen = (
         getattr(part, kind) or getattr(paper, kind) for kind in ("models", "datasets", "protocols")
     )
-    return [
+    cells = (
         Cell(paper=paper, dataset=dataset, model=model, protocol=protocol, epochs=part.epochs)
         for model, dataset, protocol in itertools.product(*chosen)
-    ]
+    )
+    return [cell for cell in cells if cell.given is not None]
 
 
 def read_data(paper: Paper, dataset: str, data: Path | None) -> GraphSet:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphnorms.report.style import display_name
+from graphnorms.reproduce.published_values import SCRIPT
 from graphnorms.reproduce.reproduction_tables import SELECTIONS
 from graphnorms.studies import drawing
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from graphnorms.reproduce.published_values import Paper
     from graphnorms.studies.study import Figure
 
-_MARKED = (("o", 0.0), ("D", 0.25))
+_MARKED = {"paper": ("o", 0.0), "split": ("o", 0.0), SCRIPT: ("^", 0.15), "nested": ("D", 0.3)}
 """Marker and place of the protocols."""
 
 _POINTS = 100  # of a curve
@@ -44,9 +45,8 @@ def scores(paper: Paper, rows: Sequence[Row]) -> Figure:
                 axis.errorbar(
                     mean, at - 0.25, xerr=std, fmt="s", mfc="white", color="#555555", label=label
                 )
-            for (protocol, found), (marker, shift) in zip(
-                row.trained.items(), _MARKED, strict=False
-            ):
+            for protocol, found in row.trained.items():
+                marker, shift = _MARKED[protocol]
                 axis.errorbar(
                     found.mean,
                     at + shift,

@@ -8,13 +8,14 @@ from typing import Final
 from graphnorms.report.style import display_name
 from graphnorms.report.text_table import TextTable
 from graphnorms.reproduce.against_published import Gap, Row, Trained, signed, written
-from graphnorms.reproduce.published_values import Paper, Published
+from graphnorms.reproduce.published_values import SCRIPT, Paper, Published
 
 RECALLED: Final = "¹"
 """Marks what was written down from memory."""
 
 SELECTIONS: Final = {
     "paper": "the paper's selection",
+    SCRIPT: "the script's settings",
     "nested": "honest selection",
     "split": "here",
 }
@@ -23,21 +24,22 @@ SELECTIONS: Final = {
 
 def score_tables(paper: Paper, rows: Sequence[Row]) -> list[TextTable]:
     """Return published | here | difference for each data set and model."""
-    header = ["norm", "published"]
-    for protocol in paper.protocols:
-        header += [SELECTIONS[protocol], "less published"]
     tables = []
     for model, dataset in dict.fromkeys((row.model, row.dataset) for row in rows):
         here = [row for row in rows if (row.model, row.dataset) == (model, dataset)]
         ordered = sorted(here, key=lambda row: paper.norms.index(row.norm))
-        texts = tuple(_texts(paper, row) for row in ordered)
+        protocols = [each for each in paper.protocols if any(each in row.trained for row in here)]
+        header = ["norm", "published"]
+        for protocol in protocols:
+            header += [SELECTIONS[protocol], "less published"]
+        texts = tuple(_texts(protocols, row) for row in ordered)
         tables.append(TextTable(f"{model.upper()} on {dataset}", tuple(header), texts))
     return tables
 
 
-def _texts(paper: Paper, row: Row) -> tuple[str, ...]:
+def _texts(protocols: Sequence[str], row: Row) -> tuple[str, ...]:
     cells = [display_name(row.norm), _published(row.published)]
-    for protocol in paper.protocols:
+    for protocol in protocols:
         found = row.trained.get(protocol)
         cells += [_score(found), "–" if found is None else written(found.less_published)]
     return tuple(cells)
@@ -65,16 +67,17 @@ def _score(found: Trained | None) -> str:
 
 def gap_table(paper: Paper, gaps: Sequence[Gap], norm: str) -> TextTable:
     """Return how far a norm is ahead of the others."""
+    protocols = [each for each in paper.protocols if any(each in gap.trained for gap in gaps)]
     rows = tuple(
         (
             f"{gap.model.upper()} on {gap.dataset}",
             display_name(gap.other),
             _gap(gap),
-            *(written(gap.trained.get(protocol)) for protocol in paper.protocols),
+            *(written(gap.trained.get(protocol)) for protocol in protocols),
         )
         for gap in gaps
     )
-    header = ("", "less", "published", *(SELECTIONS[each] for each in paper.protocols))
+    header = ("", "less", "published", *(SELECTIONS[each] for each in protocols))
     return TextTable(f"{display_name(norm)} less the other norms, in points", header, rows)
 
 

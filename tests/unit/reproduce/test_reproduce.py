@@ -192,11 +192,11 @@ def row_of(mean: float, std: float = 5.0, number: int = 10) -> Row:
 def test_what_is_missed_is_said_with_its_size() -> None:
     half = difference_of_summaries((80.0, 5.0, 10), (80.0, 5.0, 10)).half_width
     assert 4.9 < half < 5.1
-    assert "None is missed" in conclusion([row_of(84.5)], "paper")
-    said = conclusion([row_of(84.5), row_of(74.0)], "paper")
+    assert "None is missed" in conclusion([row_of(84.5)], ["paper"])
+    said = conclusion([row_of(84.5), row_of(74.0)], ["paper"])
     assert "Of 2 published values trained here in full, 1 lie" in said
     assert "Not reproduced: GraphNorm on PTC in GIN by −6.0 [" in said
-    assert "nothing is said" in conclusion([row_of(74.0, number=9)], "paper"), "a fold is missing"
+    assert "nothing is said" in conclusion([row_of(74.0, number=9)], ["paper"]), "a fold is missing"
 
 
 def test_published_values_say_which_are_from_memory() -> None:
