@@ -208,6 +208,7 @@ def test_initialize_leaves_the_global_random_state() -> None:
         (lambda: ModelConfig(name="gin", norm_eps={"grapf": 1e-6}), "unknown norm 'grapf'"),
         (lambda: ModelConfig(name="gin", norm_eps=1e-6), "norm_eps is 1e-06, expected ε by norm"),
         (lambda: ModelConfig(name="gin", dropout=1.0), r"dropout is 1\.0"),
+        (lambda: ModelConfig(name="gcn", train_eps=True), "train_eps is True, which is for gin"),
         (
             lambda: GNN(preset("gin"), "grapf", 5, 3, seed=0),
             "unknown norm 'grapf'; did you",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from graphnorms.adjacency import Adjacency
 from graphnorms.data import SplitConfig, load_dataset, split_items
 from graphnorms.lab.agenda import Agenda
 from graphnorms.lab.prepare import prepare
@@ -34,7 +35,7 @@ from graphnorms.reproduce.paper_runs import (
     train,
     trained,
 )
-from graphnorms.reproduce.published_values import GRAPHNORM, LUO, Published
+from graphnorms.reproduce.published_values import GRAPHNORM, LUO, SCRIPT, Published
 from graphnorms.reproduce.reproduction_page import Outcome, fill, write_page
 from graphnorms.reproduce.tuned_gcn import residual_gcn
 from graphnorms.training import Record
@@ -95,12 +96,43 @@ def test_the_whole_paper_is_planned(model: str, protocol: str, tmp_path: Path) -
     assert {each.norm for each in planned} == {"none", "batch", "layer", "instance", "graph"}
 
 
+def test_a_cell_with_a_script_of_its_own_has_its_settings(tmp_path: Path) -> None:
+    """`example-test-comparison` of the authors: `--learn_eps`, decay 0.05 or the rate 0.001."""
+    cells = {each.dataset: each for each in cells_of(GRAPHNORM, Part(protocols=(SCRIPT,)))}
+    assert {each.model for each in cells.values()} == {"gin"}
+    found = {}
+    for name, cell in cells.items():
+        plan, _ = prepare(load_dataset("MUTAG"), cell.options(tmp_path))
+        first = next(iter(Agenda(plan.schedule).known()))
+        assert first.model["train_eps"]
+        assert (first.model["self_weight"], first.split["kind"]) == (2.0, "paper")
+        found[name] = first.weight_decay, first.learning_rate, first.epochs
+    assert found == {"PROTEINS": (0.05, 0.01, 400), "REDDIT-BINARY": (0.0, 0.001, 400)}
+
+
 def test_a_node_counts_twice_and_its_neighbours_once() -> None:
     """A path of three nodes with features 1, 10, 100: (1 + ε) x + Σ over neighbours and itself."""
     layer: Any = GNN(preset("gin", "graphnorm-paper"), "none", 1, 2, seed=0).convolutions[0]
     assert layer.self_weight == 2.0
     path = torch.tensor([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]]) + layer.self_weight * torch.eye(3)
     assert (path @ torch.tensor([1.0, 10, 100])).tolist() == [12, 121, 210]
+
+
+def test_epsilon_is_learned() -> None:
+    """Of the path above with ε = 0.5, 1/2 of each feature more; dL/dε is Σ x W of what follows."""
+    model = GNN(preset("gin", "graphnorm-table"), "none", 1, 2, seed=0)
+    layer: Any = model.convolutions[0]
+    assert layer.eps.item() == 0
+    with torch.no_grad():
+        layer.eps.fill_(0.5)
+    seen: list[torch.Tensor] = []
+    layer.transformed = lambda gathered, *_: seen.append(gathered) or gathered
+    edges = Adjacency.from_edge_index(torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), 3)
+    x = torch.tensor([[1.0], [10], [100]])
+    context = SimpleNamespace(adjacency=edges)
+    layer(x, context).sum().backward()
+    assert seen[0].flatten().tolist() == [12.5, 126, 260]
+    assert layer.eps.grad.tolist() == [111]
 
 
 def test_dropout_is_on_the_logits_and_halves_them() -> None:
@@ -180,12 +212,18 @@ def test_the_interval_is_welchs() -> None:
     assert not found.low > 0
 
 
-def row_of(mean: float, std: float = 5.0, number: int = 10) -> Row:
-    published = Published(80.0, 5.0)
+def trained_of(mean: float, std: float = 5.0, number: int = 10) -> Trained:
     less = difference_of_summaries((mean, std, number), (80.0, 5.0, 10))
-    found = Trained(mean=mean, std=std, number=number, planned=10, less_published=less)
+    return Trained(mean=mean, std=std, number=number, planned=10, less_published=less)
+
+
+def row_of(mean: float, std: float = 5.0, number: int = 10) -> Row:
     return Row(
-        dataset="PTC", model="gin", norm="graph", published=published, trained={"paper": found}
+        dataset="PTC",
+        model="gin",
+        norm="graph",
+        published=Published(80.0, 5.0),
+        trained={"paper": trained_of(mean, std, number)},
     )
 
 
@@ -196,6 +234,8 @@ def test_what_is_missed_is_said_with_its_size() -> None:
     said = conclusion([row_of(84.5), row_of(74.0)], ["paper"])
     assert "Of 2 published values trained here in full, 1 lie" in said
     assert "Not reproduced: GraphNorm on PTC in GIN by −6.0 [" in said
+    by_script = replace(row_of(74.0), trained=row_of(74.0).trained | {SCRIPT: trained_of(79.0)})
+    assert "None is missed" in conclusion([by_script], [SCRIPT, "paper"]), "the script goes first"
     assert "nothing is said" in conclusion([row_of(74.0, number=9)], ["paper"]), "a fold is missing"
 
 
@@ -296,6 +336,8 @@ def test_the_tuned_gcn_is_the_formula() -> None:
 def test_what_the_paper_lacks_is_refused() -> None:
     with pytest.raises(ValueError, match="COLLAPSE"):
         Part(datasets=("COLLAPSE",)).checked(GRAPHNORM)
+    with pytest.raises(ValueError, match="no protocol script for these"):
+        Part(datasets=("MUTAG",), protocols=("script",)).checked(GRAPHNORM)
     with pytest.raises(ValueError, match="folds is 0"):
         Part(folds=0).checked(GRAPHNORM)
 
