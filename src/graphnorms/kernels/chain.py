@@ -31,6 +31,7 @@ from graphnorms.kernels.chain_steps import (
 )
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.joined_parameters import JOINED
+from graphnorms.kernels.kept_memory import MEMORY
 from graphnorms.kernels.point import Averages, Call, MovedAverages, Parameters
 from graphnorms.tracing import is_plain
 
@@ -109,7 +110,7 @@ class Chain:
         sizes = kernels.chain_sizes(rows, x.shape[1], listed, keeps)
         if sizes is None:
             return None
-        room, y = x.new_empty(sizes[0]), x.new_empty((rows, sizes[1]))
+        room, y = MEMORY.empty(sizes[0], x), x.new_empty((rows, sizes[1]))
         edges, threads = (self._adjacency.ptr, self._adjacency.index), torch.get_num_threads()
         if not kernels.chain_forward(x, residual, listed, *edges, keeps, threads, room, y):
             return None
