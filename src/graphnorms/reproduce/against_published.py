@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy import stats
 
+from graphnorms.lab.phrases import several
 from graphnorms.lab.statistics import CONFIDENCE, Estimate
 from graphnorms.report.style import display_name
 from graphnorms.reproduce.published_values import Published
@@ -238,10 +239,11 @@ def conclusion(rows: Sequence[Row], protocols: Sequence[str]) -> str:
         return "No published value has all its trials here yet, so nothing is said of any."
     missed = [(row, found) for row, found in judged if not found.agrees]
     widest = max(found.less_published.half_width for _, found in judged if found.less_published)
+    within = len(judged) - len(missed)
     said = (
-        f"Of {len(judged)} published values trained here in full, {len(judged) - len(missed)} lie "
-        f"within the interval of the difference (which reaches up to {widest:.1f} points to each "
-        "side; by chance one in twenty would lie outside)."
+        f"Of {several(len(judged), 'published value')} trained here in full, {within} "
+        f"{'lies' if within == 1 else 'lie'} within the interval of the difference (which reaches "
+        f"up to {widest:.1f} points to each side; by chance one in twenty would lie outside)."
     )
     if not missed:
         return f"{said} None is missed."

@@ -40,6 +40,8 @@ class Paper:
         title, source: What is reproduced, and where it was published.
         datasets, models, norms: What is trained, in the order of cost.
         protocols: How each is trained: first as the paper did.
+        ahead: The norm whose lead over the others is told.
+        figures: Those of its figures that are drawn from the same trials.
         studies: Those of `graphnorms study` that measure its other figures.
         counted: How many scores a published mean is over, by data set.
         values: What was published.
@@ -58,6 +60,8 @@ class Paper:
     models: tuple[str, ...]
     norms: tuple[str, ...]
     protocols: tuple[str, ...]
+    ahead: str
+    figures: tuple[str, ...]
     studies: tuple[str, ...]
     counted: Mapping[str, int]
     values: Mapping[Place, Published] = field(repr=False)
@@ -125,6 +129,8 @@ GRAPHNORM: Final = Paper(
     models=("gin", "gcn"),
     norms=("none", "batch", "layer", "instance", "graph"),
     protocols=("paper", SCRIPT, "nested"),
+    ahead="graph",
+    figures=("convergence", "ablation"),
     studies=("preconditioning", "batch-noise", "alpha"),
     counted=dict.fromkeys(_COLUMNS, 10),
     values=_of_graphnorm(),
@@ -185,6 +191,8 @@ LUO: Final = Paper(
     models=("gcn",),
     norms=("none", "batch", "layer"),
     protocols=("split",),
+    ahead="batch",
+    figures=(),
     studies=(),
     counted={"cora": 5, "citeseer": 5, "minesweeper": 3}
     | dict.fromkeys(("chameleon_filtered", "squirrel_filtered"), 10),

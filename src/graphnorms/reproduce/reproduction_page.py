@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from graphnorms.report.text_table import TextTable
     from graphnorms.reproduce.paper_runs import Cell
 
-AHEAD: Final = "graph"
-"""The norm that the gaps are of."""
-
 PAGE: Final = "page.md"
 _SELECTIONS: Final = {
     "paper": "*The paper's selection* is the single epoch with the best validation accuracy "
@@ -53,7 +50,7 @@ class Outcome:
         paper: The paper.
         found: Its comparisons.
         rows: Trained beside published.
-        gaps: How far `AHEAD` is ahead of the other norms.
+        gaps: How far `Paper.ahead` is ahead of the other norms.
         epochs: Those of a run that was cut down; None for the paper's.
     """
 
@@ -73,11 +70,11 @@ class Outcome:
         part = part or Part()
         found = list(trained(paper, part, out))
         require_some(found, out, paper)
-        return cls(paper, found, rows_of(found), gaps_of(found, AHEAD), part.epochs)
+        return cls(paper, found, rows_of(found), gaps_of(found, paper.ahead), part.epochs)
 
     def tables(self) -> list[TextTable]:
         """Return all tables."""
-        of_gaps = [gap_table(self.paper, self.gaps, AHEAD)] if self.gaps else []
+        of_gaps = [gap_table(self.paper, self.gaps)] if self.gaps else []
         return [*score_tables(self.paper, self.rows), *of_gaps]
 
     @property
@@ -176,19 +173,20 @@ def _figures(outcome: Outcome, folder: Path, base: Path) -> list[str]:
         ),
     }
     by_paper = [each for each in found if each[0].protocol == paper.protocols[0]]
-    with_both = [
-        (cell, comparison)
-        for cell, comparison in by_paper
-        if all(comparison.trials[norm].done for norm in ("graph", "instance"))
-    ]
-    if paper.name == "graphnorm" and by_paper:
+    if "convergence" in paper.figures and by_paper:
         wanted["convergence"] = (
             "Training accuracy by epoch, mean over folds with its interval (figure 5 of the paper, "
             "which gives curves and no numbers).",
             figures.convergence,
             (by_paper,),
         )
-    if paper.name == "graphnorm" and with_both:
+    with_both = [
+        (cell, comparison)
+        for cell, comparison in by_paper
+        if "ablation" in paper.figures
+        and all(comparison.trials[norm].done for norm in ("graph", "instance"))
+    ]
+    if with_both:
         wanted["ablation"] = (
             f"{display_name('graph')} less {display_name('instance')} in training accuracy: the "
             "effect of a learned α (figure 6 of the paper, curves without numbers).",

@@ -65,8 +65,8 @@ def _score(found: Trained | None) -> str:
     return f"{text} ({', '.join(notes)})" if notes else text
 
 
-def gap_table(paper: Paper, gaps: Sequence[Gap], norm: str) -> TextTable:
-    """Return how far a norm is ahead of the others."""
+def gap_table(paper: Paper, gaps: Sequence[Gap]) -> TextTable:
+    """Return how far the paper's norm is ahead of the others."""
     protocols = [each for each in paper.protocols if any(each in gap.trained for gap in gaps)]
     rows = tuple(
         (
@@ -78,7 +78,7 @@ def gap_table(paper: Paper, gaps: Sequence[Gap], norm: str) -> TextTable:
         for gap in gaps
     )
     header = ("", "less", "published", *(SELECTIONS[each] for each in protocols))
-    return TextTable(f"{display_name(norm)} less the other norms, in points", header, rows)
+    return TextTable(f"{display_name(paper.ahead)} less the other norms, in points", header, rows)
 
 
 def _gap(gap: Gap) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -232,7 +233,7 @@ def test_what_is_missed_is_said_with_its_size() -> None:
     assert 4.9 < half < 5.1
     assert "None is missed" in conclusion([row_of(84.5)], ["paper"])
     said = conclusion([row_of(84.5), row_of(74.0)], ["paper"])
-    assert "Of 2 published values trained here in full, 1 lie" in said
+    assert "Of 2 published values trained here in full, 1 lies within" in said
     assert "Not reproduced: GraphNorm on PTC in GIN by −6.0 [" in said
     by_script = replace(row_of(74.0), trained=row_of(74.0).trained | {SCRIPT: trained_of(79.0)})
     assert "None is missed" in conclusion([by_script], [SCRIPT, "paper"]), "the script goes first"
@@ -306,6 +307,35 @@ def test_the_page_of_a_part_has_the_figures_it_can_draw(
     page = write_page(Outcome.of(GRAPHNORM, tmp_path, part), tmp_path)
     figures = {each.stem for each in page.parent.glob("*.svg")}
     assert figures == ({"scores", "convergence"} if protocol == "paper" else {"scores"})
+
+
+def test_a_paper_without_graph_norm_has_a_page(tmp_path: Path) -> None:
+    """Luo et al. compare BatchNorm and LayerNorm with no norm: no α, and no curves published."""
+    nodes, half = 60, 30
+    y = np.arange(nodes) % 2
+    draw = np.random.default_rng(0)
+    masks = {
+        f"{part}_masks": np.tile(np.arange(nodes) % 3 == number, (10, 1))
+        for number, part in enumerate(("train", "val", "test"))
+    }
+    np.savez(
+        tmp_path / "chameleon_filtered.npz",
+        node_features=draw.standard_normal((nodes, 4), dtype=np.float32),
+        node_labels=y,
+        edges=draw.integers(nodes, size=(half, 2)),
+        **masks,
+    )
+    part = Part(datasets=("chameleon_filtered",), norms=("none", "batch"), folds=2)
+    (cell,) = cells_of(LUO, part)
+    short = replace(LUO, options=lambda *given: {**(LUO.options(*given) or {}), "epochs": 2})
+    cell = replace(cell, paper=short)
+    graphs = read_data(LUO, cell.dataset, tmp_path)
+    train(cell, graphs, tmp_path / "luo", part, 0, lambda line: None)
+    outcome = Outcome.of(LUO, tmp_path / "luo", part)
+    text = write_page(outcome, tmp_path / "luo").read_text()
+    assert "### BatchNorm less the other norms, in points" in text
+    assert "| GCN on chameleon_filtered | none | – |" in text
+    assert {each.stem for each in (tmp_path / "luo").glob("*.svg")} == {"scores"}
 
 
 def test_a_split_as_planetoids() -> None:
