@@ -7,6 +7,7 @@ is the part of it that is trained now, and a later call trains more.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -245,6 +246,12 @@ def trained(paper: Paper, part: Part, out: Path) -> Iterator[tuple[Cell, Compari
             found = open_comparison(folder)
             if found.records:
                 yield cell, found
+
+
+def cut_down(out: Path) -> list[int]:
+    """Return the numbers of epochs that trials of a folder were cut down to."""
+    found = (re.search(r"-(\d+)-epochs$", folder.name) for folder in out.glob("*-epochs"))
+    return sorted({int(match[1]) for match in found if match})
 
 
 def require_some(found: list[tuple[Cell, Comparison]], out: Path, paper: Paper) -> None:

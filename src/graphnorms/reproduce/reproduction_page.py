@@ -13,7 +13,7 @@ from graphnorms.report.style import display_name
 from graphnorms.reproduce import reproduction_figures as figures
 from graphnorms.reproduce.against_published import Gap, Row, conclusion, gaps_of, rows_of
 from graphnorms.reproduce.kept_records import PACKED, keep
-from graphnorms.reproduce.paper_runs import Part, require_some, trained
+from graphnorms.reproduce.paper_runs import Part, cut_down, require_some, trained
 from graphnorms.reproduce.published_values import PAPERS, SCRIPT, Paper
 from graphnorms.reproduce.reproduction_tables import gap_table, recalled_note, score_tables
 from graphnorms.studies.drawing import drawn, write
@@ -116,10 +116,11 @@ def fill(page: Path, results: Path) -> list[Path]:
     """
     copies, kept = page.with_suffix(""), []
     for name, paper in PAPERS.items():
-        for cell, comparison in trained(paper, Part(), results / name):
-            folder = copies / name / cell.folder
-            keep(comparison.folder, folder)
-            kept.append(folder / PACKED)
+        for part in _parts(results / name):
+            for cell, comparison in trained(paper, part, results / name):
+                folder = copies / name / cell.folder
+                keep(comparison.folder, folder)
+                kept.append(folder / PACKED)
     if not kept:
         raise GraphnormsError(
             f"{results} has no trials of {' or '.join(PAPERS)}; train them with: graphnorms "
@@ -155,12 +156,24 @@ def _body(outcome: Outcome, folder: Path, base: Path, studies: Iterable[Path]) -
         "(Welch); a published value is known by its mean and standard deviation alone. The folds "
         "are the same, so that the interval is rather too wide.",
     ]
-    parts += [f"### {table.title}\n\n{table.as_markdown()}" for table in outcome.tables()]
+    parts += _tables(outcome, "###")
+    for part in _parts(folder)[1:] if outcome.epochs is None else ():
+        less = Outcome.of(paper, folder, part)
+        parts += [f"### Cut down to {part.epochs} epochs", less.conclusion, *_tables(less, "####")]
     parts += [note] if (note := recalled_note(outcome.rows)) else []
     parts += _figures(outcome, folder, base)
     parts += [text for name in paper.studies if (text := _study(name, studies, folder, base))]
     parts.append(_circumstances(outcome))
     return "\n\n".join(parts)
+
+
+def _parts(folder: Path) -> list[Part]:
+    """Return the whole paper, and then what was cut down to fewer epochs."""
+    return [Part(), *(Part(epochs=epochs) for epochs in cut_down(folder))]
+
+
+def _tables(outcome: Outcome, level: str) -> list[str]:
+    return [f"{level} {table.title}\n\n{table.as_markdown()}" for table in outcome.tables()]
 
 
 def _figures(outcome: Outcome, folder: Path, base: Path) -> list[str]:

@@ -291,6 +291,12 @@ def test_the_page_has_tables_figures_and_no_path(run: Path, tmp_path: Path) -> N
     assert "Not trained yet." in text
     assert "![convergence](page/graphnorm/convergence.svg)" in text
     assert str(tmp_path) not in text
+    shutil.copytree(run / "graphnorm" / cut.folder, results / cut.folder)
+    assert len(fill(page, tmp_path / "results")) == 2
+    whole_paper, cut_down = page.read_text().split("### Cut down to 2 epochs")
+    assert "#### GIN on MUTAG" in cut_down, "with a table of its own"
+    assert "no published value is reproduced" in cut_down
+    assert whole_paper.count("| GraphNorm | 91.6") == 1
     for name in ("scores", "convergence"):
         assert (tmp_path / "page" / "graphnorm" / f"{name}.svg").stat().st_size > 1000
 
