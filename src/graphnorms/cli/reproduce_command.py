@@ -28,11 +28,18 @@ Data = Annotated[
 Datasets = Annotated[str, typer.Option(help="Data sets, separated by commas.", show_default="all")]
 Models = Annotated[str, typer.Option(help="Models, separated by commas.", show_default="all")]
 Norms = Annotated[str, typer.Option(help="Norms, separated by commas.", show_default="all")]
-Protocols = Annotated[str, typer.Option(help="Protocols, separated by commas.", show_default="all")]
+Protocols = Annotated[
+    str,
+    typer.Option(
+        help="paper, script (the authors' settings for single cells) and nested, separated by "
+        "commas; for luo split.",
+        show_default="all",
+    ),
+]
 Folds = Annotated[
     int | None, typer.Option(help="Train the first ones of the folds.", show_default="all")
 ]
-Epochs = Annotated[int | None, typer.Option(help="Another number.", show_default="the paper's")]
+Epochs = Annotated[int | None, typer.Option(help="Epochs of a trial.", show_default="the paper's")]
 Workers = Annotated[
     int | None,
     typer.Option(help="Trials at a time; 0 trains in this process.", show_default="one per core"),
