@@ -35,9 +35,10 @@ def scores(paper: Paper, rows: Sequence[Row]) -> Figure:
     """
     places = list(dict.fromkeys((row.model, row.dataset) for row in rows))
     figure, axes = _panels(len(places))
-    norms = [norm for norm in paper.norms if any(row.norm == norm for row in rows)]
     for axis, (model, dataset) in zip(axes, places, strict=True):
-        for row in (row for row in rows if (row.model, row.dataset) == (model, dataset)):
+        here = [row for row in rows if (row.model, row.dataset) == (model, dataset)]
+        norms = [norm for norm in paper.norms if any(row.norm == norm for row in here)]
+        for row in here:
             at, color = norms.index(row.norm), drawing.look_of(row.norm)["color"]
             if row.published is not None:
                 label = "published"
@@ -56,7 +57,7 @@ def scores(paper: Paper, rows: Sequence[Row]) -> Figure:
                     label=SELECTIONS[protocol],
                 )
         axis.set_yticks(range(len(norms)), [display_name(norm) for norm in norms])
-        axis.invert_yaxis()
+        axis.set_ylim(len(norms) - 0.5, -0.5)
         drawing.label_axes(axis, "score", "", x_unit="%", title=f"{model.upper()} on {dataset}")
     drawing.legend_below(figure, *axes)
     return figure
