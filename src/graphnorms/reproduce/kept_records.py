@@ -51,6 +51,7 @@ def keep(run: Path, folder: Path) -> None:
     if folder != run:
         with replacing(folder / CONFIG) as temporary:
             temporary.write_bytes((run / CONFIG).read_bytes())
+        (folder / RECORDS).unlink(missing_ok=True)  # restored before, from fewer records
 
 
 def restore(folder: Path) -> None:

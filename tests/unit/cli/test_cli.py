@@ -356,7 +356,10 @@ BAD_INPUT = {
     "budget": (["--budget", "big"], "unknown budget 'big'; known: quick, standard, full"),
     "model": (["--model", "gan"], "unknown model 'gan'; did you mean gin"),
     "no edge features": (["--model", "gine"], "the graphs have no edge features"),
-    "preset": (["--preset", "graphnorm"], "unknown preset 'graphnorm'; did you mean graphnorm-pa"),
+    "preset": (
+        ["--preset", "graphnorm"],
+        "unknown preset 'graphnorm'; did you mean graphnorm-table or graphnorm-paper?",
+    ),
     "data set": (["MUTTAG"], "unknown data set 'MUTTAG'; did you mean mutag"),
     "missing file": (["no/such/file.txt"], "no/such/file.txt"),
     "task": (["--task", "guess"], "unknown task 'guess'"),

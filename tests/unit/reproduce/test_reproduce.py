@@ -269,6 +269,22 @@ def test_packed_records_go_on(run: Path, tmp_path: Path) -> None:
     assert (folder / PACKED).read_bytes() == before, "equal records give equal bytes"
 
 
+def test_a_copy_follows_the_run_that_goes_on(run: Path, tmp_path: Path) -> None:
+    """Records that were restored from a copy are not shown when the run has more of them."""
+    (cell,) = cells_of(GRAPHNORM, PART)
+    going_on, copy = tmp_path / cell.folder, tmp_path / "copy"
+    shutil.copytree(run / "graphnorm" / cell.folder, going_on)
+    journal = going_on / "records.jsonl"
+    whole = journal.read_text()
+    journal.write_text("".join(whole.splitlines(keepends=True)[:1]))
+    keep(going_on, copy)
+    restore(copy)
+    journal.write_text(whole)
+    keep(going_on, copy)
+    restore(copy)
+    assert len((copy / "records.jsonl").read_text().splitlines()) == len(whole.splitlines())
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / PACKED).write_bytes(b"no records")
     with pytest.raises(Exception, match="damaged"):
