@@ -31,9 +31,9 @@ _SELECTIONS: Final = {
     "paper": "*The paper's selection* is the single epoch with the best validation accuracy "
     "averaged over the folds, quoted with the standard deviation over the folds there: the graphs "
     "that choose it measure it, so that it is optimistic.",
-    SCRIPT: "*The script's settings* are those of the authors' script for that cell of the table, "
-    "see the departures, with the paper's selection; a value is judged by these where there are "
-    "any.",
+    SCRIPT: "*The script's settings*: the authors published a script for this cell of the table, "
+    "which departs from the protocol as told below. The epoch is selected as in the paper. A value "
+    "with such a script is judged by it.",
     "nested": "*Honest selection*: in every fold the epoch is chosen by the accuracy on a tenth of "
     "the training graphs, which are not trained on, and the score is that of the fold at that "
     "epoch, which chose nothing; all else is the same.",
