@@ -71,9 +71,10 @@ def _command(name: str, words: str) -> None:
         show: Show = False,
     ) -> None:
         from graphnorms.lab.engines import default_workers
-        from graphnorms.reproduce.paper_runs import Part, cells_of, read_data, train
+        from graphnorms.reproduce.outcome import Outcome
+        from graphnorms.reproduce.paper_runs import Part, cells_of, read_data, source_of, train
         from graphnorms.reproduce.published_values import PAPERS
-        from graphnorms.reproduce.reproduction_page import Outcome, write_page
+        from graphnorms.reproduce.reproduction_page import write_page
 
         paper = PAPERS[name]
         part = Part(
@@ -87,6 +88,8 @@ def _command(name: str, words: str) -> None:
         folder = RESULTS / name if out is None else out
         number = default_workers("cpu") if workers is None else workers
         if not show:
+            for cell in cells_of(paper, part):  # told before hours of training
+                source_of(paper, cell.dataset, data)
             for cell in cells_of(paper, part):
                 train(cell, read_data(paper, cell.dataset, data), folder, part, number, _say)
             if studies:

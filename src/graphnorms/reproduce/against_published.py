@@ -86,23 +86,20 @@ def rows_of(found: Sequence[tuple[Cell, Comparison]]) -> list[Row]:
                 published=published,
                 trained={},
             )
-            trained = _trained(cell, of_norm, comparison, published)
+            trained = _trained(cell, of_norm, published)
             if trained is not None:
                 rows[key] = Row(**vars(row) | {"trained": {**row.trained, cell.protocol: trained}})
     return list(rows.values())
 
 
-def _trained(
-    cell: Cell, of_norm: NormTrials, comparison: Comparison, published: Published | None
-) -> Trained | None:
+def _trained(cell: Cell, of_norm: NormTrials, published: Published | None) -> Trained | None:
     scores = list(of_norm.scores().values())
     if not scores:
         return None
     values = _PERCENT * np.array(scores)
     mean, std = float(values.mean()), float(values.std())
-    less = None
+    less, number = None, cell.paper.counted[cell.dataset]
     if published is not None:
-        number = cell.paper.counted[cell.dataset]
         less = difference_of_summaries(
             (mean, std, len(values)), (published.mean, published.std, number)
         )
@@ -110,7 +107,7 @@ def _trained(
         mean=mean,
         std=std,
         number=len(values),
-        planned=comparison.settings.scored_trials,
+        planned=number,
         failed=len(of_norm.failed),
         epoch=None if of_norm.selected is None else of_norm.selected[1],
         less_published=less,

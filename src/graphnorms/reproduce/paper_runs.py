@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from graphnorms.data import GraphSet, load_dataset
-from graphnorms.errors import DatasetError, GraphnormsError, unknown_name
+from graphnorms.errors import DatasetError, unknown_name
 from graphnorms.interrupts import terminable
 from graphnorms.lab.agenda import Agenda
 from graphnorms.lab.comparison import Comparison, open_comparison
@@ -25,7 +25,6 @@ from graphnorms.lab.engines import ThisProcess
 from graphnorms.lab.options import Options
 from graphnorms.lab.prepare import prepare
 from graphnorms.lab.run import CONFIG, RECORDS, Run
-from graphnorms.models import derive_seed
 from graphnorms.reproduce.kept_records import restore
 from graphnorms.reproduce.published_values import Paper
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from graphnorms.training import Record, TrialConfig
 
 PER_CLASS, VALIDATED, TESTED = 20, 500, 1000
-"""Nodes of a split in the manner of Planetoid."""
+"""Nodes of a split drawn by class."""
 
 _NO_REASONS: Final = "none"
 
@@ -78,13 +77,6 @@ class Part:
             )
         return self
 
-    def wants(self, config: TrialConfig) -> bool:
-        """Whether a trial belongs to this part."""
-        fold = config.split.get("fold", 0)
-        return (self.norms is None or config.norm in self.norms) and (
-            self.folds is None or fold < self.folds
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -125,6 +117,13 @@ class Cell:
             norms=self.paper.norms, reasons=_NO_REASONS, workers=workers, out=folder, **given
         )
 
+    def wants(self, config: TrialConfig, part: Part) -> bool:
+        """Whether a trial belongs to a part of the paper, which may use fewer folds than given."""
+        published = self.paper.counted[self.dataset]
+        return (part.norms is None or config.norm in part.norms) and (
+            config.split.get("fold", 0) < min(part.folds or published, published)
+        )
+
 
 Say = Callable[[str], None]
 
@@ -141,48 +140,62 @@ def cells_of(paper: Paper, part: Part) -> list[Cell]:
     return [cell for cell in cells if cell.given is not None]
 
 
-def read_data(paper: Paper, dataset: str, data: Path | None) -> GraphSet:
-    """Read the graphs of a paper.
+def source_of(paper: Paper, dataset: str, data: Path | None) -> str | Path:
+    """Return the file of a data set of a paper, or its name.
 
     Args:
         paper: The paper.
         dataset: One of its data sets.
-        data: The folder of the data; None reads by name, which may have the graphs in another
-            order and so in other folds.
+        data: The folder of the data; None for names, which may have the graphs in another order
+            and so in other folds.
 
     Raises:
-        DatasetError: There is no such file in the folder, no such name, or it is malformed.
+        DatasetError: There is no such file in the folder, or no such name.
     """
     if data is None:
         if dataset not in paper.named:
             raise DatasetError(f"no name gives the graphs of {dataset}; name a folder with --data")
-        graphs = load_dataset(paper.named[dataset])
-    else:
-        places = paper.file(dataset)
-        found = next((data / each for each in places if (data / each).is_file()), None)
-        if found is None:
-            raise DatasetError(
-                f"{data} has no {dataset}, expected {' or '.join(map(str, places))}; leave it out "
-                "with --datasets, or name another folder with --data"
-            )
-        graphs = load_dataset(found)
-    graphs.name = dataset
-    if graphs.task.level == "node" and graphs.split is None:
-        return graphs.with_split(planetoid_split(graphs.y, dataset), "20 nodes per class")
-    return graphs
+        return paper.named[dataset]
+    places = paper.file(dataset)
+    found = next((data / each for each in places if (data / each).is_file()), None)
+    if found is None:
+        raise DatasetError(
+            f"{data} has no {dataset}, expected {' or '.join(map(str, places))}; leave it out "
+            "with --datasets, or name another folder with --data"
+        )
+    return found
 
 
-def planetoid_split(y: torch.Tensor, name: str) -> torch.Tensor:
-    """Draw a split like that of Planetoid, `(nodes,)`: seeded by the name of the data set.
+def read_data(paper: Paper, dataset: str, data: Path | None) -> GraphSet:
+    """Read the graphs of a paper, see `source_of`.
 
-    20 nodes of every class for training; of the others 500 for validation and 1000 for the test.
+    Raises:
+        DatasetError: There is no such file or name, or it is malformed.
     """
-    generator = torch.Generator().manual_seed(derive_seed(0, "split", name))
-    order = torch.randperm(len(y), generator=generator)
+    graphs = load_dataset(source_of(paper, dataset, data))
+    graphs.name = dataset
+    if dataset not in paper.split_seeds:
+        return graphs
+    return graphs.with_split(
+        split_by_class(graphs.y, paper.split_seeds[dataset]), f"{PER_CLASS} nodes of every class"
+    )
+
+
+def split_by_class(y: torch.Tensor, seed: int) -> torch.Tensor:
+    """Draw a split as `class_rand_splits` of Luo et al. draws it, `(nodes,)`.
+
+    Of the nodes of every class, in random order, the first 20 are for training; of the others, in
+    random order, the first 500 for validation and the next 1000 for the test.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def shuffled(nodes: torch.Tensor) -> torch.Tensor:
+        return nodes[torch.randperm(len(nodes), generator=generator)]
+
+    classes = [shuffled((y == label).nonzero().flatten()) for label in y[y >= 0].unique()]
+    others = shuffled(torch.cat([nodes[PER_CLASS:] for nodes in classes]))
     split = torch.full((len(y),), -1, dtype=torch.int8)
-    for label in range(int(y.max()) + 1):
-        split[order[y[order] == label][:PER_CLASS]] = 0
-    others = order[split[order] < 0]
+    split[torch.cat([nodes[:PER_CLASS] for nodes in classes])] = 0
     split[others[:VALIDATED]] = 1
     split[others[VALIDATED : VALIDATED + TESTED]] = 2
     return split
@@ -210,7 +223,7 @@ def train(cell: Cell, graphs: GraphSet, out: Path, part: Part, workers: int, say
     plan, config = prepare(graphs, options)
     with terminable(), Run(folder, config) as run:
         planned = Agenda(plan.schedule, run.journal).known()
-        wanted = [each for each in planned if part.wants(each)]
+        wanted = [each for each in planned if cell.wants(each, part)]
         missing = [each for each in wanted if each.key not in run.journal]
         done = len(wanted) - len(missing)
         say(f"{cell.title}: {done} of {len(wanted)} trials are there")
@@ -248,16 +261,7 @@ def trained(paper: Paper, part: Part, out: Path) -> Iterator[tuple[Cell, Compari
                 yield cell, found
 
 
-def cut_down(out: Path) -> list[int]:
-    """Return the numbers of epochs that trials of a folder were cut down to."""
+def cut_down(out: Path) -> list[Part]:
+    """Return what a folder has of a paper cut down to fewer epochs, by their number."""
     found = (re.search(r"-(\d+)-epochs$", folder.name) for folder in out.glob("*-epochs"))
-    return sorted({int(match[1]) for match in found if match})
-
-
-def require_some(found: list[tuple[Cell, Comparison]], out: Path, paper: Paper) -> None:
-    """Raise a `GraphnormsError` if a folder has nothing of a paper."""
-    if not found:
-        raise GraphnormsError(
-            f"{out} has no trials of {paper.name}; train them with: graphnorms reproduce "
-            f"{paper.name} --out {out}"
-        )
+    return [Part(epochs=epochs) for epochs in sorted({int(match[1]) for match in found if match})]

@@ -41,9 +41,10 @@ class Paper:
         datasets, models, norms: What is trained, in the order of cost.
         protocols: How each is trained: first as the paper did.
         ahead: The norm whose lead over the others is told.
-        figures: Those of its figures that are drawn from the same trials.
+        figures: Those that are drawn from its trials.
         studies: Those of `graphnorms study` that measure its other figures.
-        counted: How many scores a published mean is over, by data set.
+        counted: How many scores a published mean is over, by data set: folds, splits or seeds.
+        split_seeds: Of data sets whose split the authors drew, the seed of the draw.
         values: What was published.
         options: The options of `compare` for a data set, a model and a protocol; None where the
             protocol is not one for these.
@@ -70,6 +71,7 @@ class Paper:
     named: Mapping[str, str]
     protocol: str
     departures: str
+    split_seeds: Mapping[str, int] = field(default_factory=dict)
 
 
 _GIN: Final = {
@@ -130,7 +132,7 @@ GRAPHNORM: Final = Paper(
     norms=("none", "batch", "layer", "instance", "graph"),
     protocols=("paper", SCRIPT, "nested"),
     ahead="graph",
-    figures=("convergence", "ablation"),
+    figures=("scores", "convergence", "ablation"),
     studies=("preconditioning", "batch-noise", "alpha"),
     counted=dict.fromkeys(_COLUMNS, 10),
     values=_of_graphnorm(),
@@ -192,7 +194,7 @@ LUO: Final = Paper(
     norms=("none", "batch", "layer"),
     protocols=("split",),
     ahead="batch",
-    figures=(),
+    figures=("scores",),
     studies=(),
     counted={"cora": 5, "citeseer": 5, "minesweeper": 3}
     | dict.fromkeys(("chameleon_filtered", "squirrel_filtered"), 10),
@@ -209,15 +211,19 @@ LUO: Final = Paper(
         Path(name, f"{name}.npz"),
         Path(name, f"{name}_linqs.npz"),
     ),
-    named={},
+    named={"cora": "pyg:Planetoid/Cora", "citeseer": "pyg:Planetoid/CiteSeer"}
+    | {"minesweeper": "pyg:HeterophilousGraphDataset/Minesweeper"},
+    split_seeds={"cora": 123, "citeseer": 123},
     protocol="GCNConv, on heterophilous graphs plus a Linear of the node itself, then norm, ReLU "
     "and dropout in every layer, one Linear; layers, channels, dropout, rate and decay tuned by "
     "the authors for each graph. Adam at a constant rate, the whole graph at every step; the test "
-    "score at the epoch with the best validation score.",
+    "score at the epoch with the best validation score. On Cora and CiteSeer one split, 20 nodes "
+    "of every class for training, 500 of the others for validation and 1000 for the test, drawn "
+    "by torch with the seed 123, and five seeds; on the others the given splits.",
     departures="The authors' numbers without the norm that they chose (their ablation) are not in "
-    "their repository, so what has no published value stands alone. On Cora and CiteSeer their "
-    "split (20 nodes of every class for training, 500 for validation, 1000 for the test) is a draw "
-    "of their own; here it is the one that the file has, or another such draw.",
+    "their repository, so what has no published value stands alone. The split of Cora and "
+    "CiteSeer is theirs where the nodes have Planetoid's order, as by name; a file with another "
+    "order gives another draw.",
 )
 
 PAPERS: Final = {paper.name: paper for paper in (GRAPHNORM, LUO)}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,7 @@ from graphnorms.studies import drawing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from graphnorms.lab.comparison import Comparison
-    from graphnorms.reproduce.against_published import Row
-    from graphnorms.reproduce.paper_runs import Cell
-    from graphnorms.reproduce.published_values import Paper
+    from graphnorms.reproduce.outcome import Outcome
     from graphnorms.studies.study import Figure
 
 _MARKED = {"paper": ("o", 0.0), "split": ("o", 0.0), SCRIPT: ("^", 0.15), "nested": ("D", 0.3)}
@@ -28,16 +25,17 @@ _MARKED = {"paper": ("o", 0.0), "split": ("o", 0.0), SCRIPT: ("^", 0.15), "neste
 _POINTS = 100  # of a curve
 
 
-def scores(paper: Paper, rows: Sequence[Row]) -> Figure:
+def scores(outcome: Outcome) -> Figure:
     """Draw published and trained means, a panel for each data set and model.
 
     A line is one standard deviation to each side, as the papers give it.
     """
+    rows = outcome.rows
     places = list(dict.fromkeys((row.model, row.dataset) for row in rows))
     figure, axes = _panels(len(places))
     for axis, (model, dataset) in zip(axes, places, strict=True):
         here = [row for row in rows if (row.model, row.dataset) == (model, dataset)]
-        norms = [norm for norm in paper.norms if any(row.norm == norm for row in here)]
+        norms = [norm for norm in outcome.paper.norms if any(row.norm == norm for row in here)]
         for row in here:
             at, color = norms.index(row.norm), drawing.look_of(row.norm)["color"]
             if row.published is not None:
@@ -63,8 +61,11 @@ def scores(paper: Paper, rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def convergence(found: Sequence[tuple[Cell, Comparison]]) -> Figure:
+def convergence(outcome: Outcome) -> Figure | None:
     """Draw the training accuracy by epoch with each norm, as figure 5 of Cai et al. does."""
+    found = outcome.by_the_paper
+    if not found:
+        return None
     figure, axes = _panels(len(found))
     for axis, (cell, comparison) in zip(axes, found, strict=True):
         for norm, of_norm in comparison.trials.items():
@@ -81,11 +82,19 @@ def convergence(found: Sequence[tuple[Cell, Comparison]]) -> Figure:
     return figure
 
 
-def ablation(found: Sequence[tuple[Cell, Comparison]], norm: str, other: str) -> Figure:
-    """Draw how far a norm is ahead of another one in training accuracy, fold by fold.
+def ablation(outcome: Outcome) -> Figure | None:
+    """Draw how far GraphNorm is ahead of InstanceNorm in training accuracy, fold by fold.
 
     GraphNorm with α = 1 is InstanceNorm with another ε: figure 6 of Cai et al.
     """
+    norm, other = "graph", "instance"
+    found = [
+        (cell, comparison)
+        for cell, comparison in outcome.by_the_paper
+        if all(comparison.trials[each].done for each in (norm, other))
+    ]
+    if not found:
+        return None
     figure, axes = _panels(len(found))
     for axis, (cell, comparison) in zip(axes, found, strict=True):
         first, second = (comparison.trials[each].done for each in (norm, other))
@@ -106,6 +115,25 @@ def ablation(found: Sequence[tuple[Cell, Comparison]], norm: str, other: str) ->
         label = f"{display_name(norm)} ahead"
         drawing.label_axes(axis, "epoch", label, y_unit="points", title=title)
     return figure
+
+
+FIGURES: Final[Mapping[str, tuple[Callable[[Outcome], Figure | None], str]]] = {
+    "scores": (
+        scores,
+        "Published means and those trained here, with one standard deviation to each side.",
+    ),
+    "convergence": (
+        convergence,
+        "Training accuracy by epoch, mean over folds with its interval (figure 5 of the paper, "
+        "which gives curves and no numbers).",
+    ),
+    "ablation": (
+        ablation,
+        "GraphNorm less InstanceNorm in training accuracy: the effect of a learned α (figure 6 of "
+        "the paper, curves without numbers).",
+    ),
+}
+"""What draws a figure, None where there is nothing to draw, and its caption."""
 
 
 def _panels(number: int) -> tuple[Figure, list[Axes]]:

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import fill_slots, replacing
-from graphnorms.report.style import display_name
-from graphnorms.reproduce import reproduction_figures as figures
-from graphnorms.reproduce.against_published import Gap, Row, conclusion, gaps_of, rows_of
 from graphnorms.reproduce.kept_records import PACKED, keep
-from graphnorms.reproduce.paper_runs import Part, cut_down, require_some, trained
-from graphnorms.reproduce.published_values import PAPERS, SCRIPT, Paper
-from graphnorms.reproduce.reproduction_tables import gap_table, recalled_note, score_tables
+from graphnorms.reproduce.outcome import Outcome
+from graphnorms.reproduce.paper_runs import Part, cut_down, trained
+from graphnorms.reproduce.published_values import PAPERS, SCRIPT
+from graphnorms.reproduce.reproduction_figures import FIGURES
+from graphnorms.reproduce.reproduction_tables import recalled_note
 from graphnorms.studies.drawing import drawn, write
 from graphnorms.studies.study import Settings
 from graphnorms.studies.study_list import TOPICS
 from graphnorms.studies.study_results import PNG, RESULT, SVG, load, own_folder
-
-if TYPE_CHECKING:
-    from graphnorms.lab.comparison import Comparison
-    from graphnorms.report.text_table import TextTable
-    from graphnorms.reproduce.paper_runs import Cell
 
 PAGE: Final = "page.md"
 _SELECTIONS: Final = {
@@ -40,49 +33,6 @@ _SELECTIONS: Final = {
     "split": "The score is that on the test nodes at the epoch with the best score on the "
     "validation nodes, over the given splits or five seeds.",
 }
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What was trained of a paper.
-
-    Args:
-        paper: The paper.
-        found: Its comparisons.
-        rows: Trained beside published.
-        gaps: How far `Paper.ahead` is ahead of the other norms.
-        epochs: Those of a run that was cut down; None for the paper's.
-    """
-
-    paper: Paper
-    found: Sequence[tuple[Cell, Comparison]]
-    rows: Sequence[Row]
-    gaps: Sequence[Gap]
-    epochs: int | None = None
-
-    @classmethod
-    def of(cls, paper: Paper, out: Path, part: Part | None = None) -> Outcome:
-        """Read it from the folder of its comparisons.
-
-        Raises:
-            GraphnormsError: There is nothing, or a file is damaged.
-        """
-        part = part or Part()
-        found = list(trained(paper, part, out))
-        require_some(found, out, paper)
-        return cls(paper, found, rows_of(found), gaps_of(found, paper.ahead), part.epochs)
-
-    def tables(self) -> list[TextTable]:
-        """Return all tables."""
-        of_gaps = [gap_table(self.paper, self.gaps)] if self.gaps else []
-        return [*score_tables(self.paper, self.rows), *of_gaps]
-
-    @property
-    def conclusion(self) -> str:
-        """What is reproduced, and what is not, by how much."""
-        if self.epochs is not None:
-            return f"Cut down to {self.epochs} epochs, so that no published value is reproduced."
-        return conclusion(self.rows, (SCRIPT, self.paper.protocols[0]))
 
 
 def write_page(outcome: Outcome, out: Path) -> Path:
@@ -116,7 +66,7 @@ def fill(page: Path, results: Path) -> list[Path]:
     """
     copies, kept = page.with_suffix(""), []
     for name, paper in PAPERS.items():
-        for part in _parts(results / name):
+        for part in (Part(), *cut_down(results / name)):
             for cell, comparison in trained(paper, part, results / name):
                 folder = copies / name / cell.folder
                 keep(comparison.folder, folder)
@@ -132,9 +82,11 @@ def fill(page: Path, results: Path) -> list[Path]:
         if name not in PAPERS:
             raise GraphnormsError(f"{page}: no paper {name}, expected {' or '.join(PAPERS)}")
         folder = copies / name
-        if not any(folder.glob(f"*/{PACKED}")):
+        parts = (Part(), *cut_down(folder))
+        part = next((each for each in parts if any(trained(PAPERS[name], each, folder))), None)
+        if part is None:
             return "Not trained yet."
-        outcome = Outcome.of(PAPERS[name], folder)
+        outcome = Outcome.of(PAPERS[name], folder, part)
         return _body(
             outcome, folder, page.parent, [results / name / "studies", page.parent / "studies"]
         )
@@ -157,7 +109,7 @@ def _body(outcome: Outcome, folder: Path, base: Path, studies: Iterable[Path]) -
         "are the same, so that the interval is rather too wide.",
     ]
     parts += _tables(outcome, "###")
-    for part in _parts(folder)[1:] if outcome.epochs is None else ():
+    for part in cut_down(folder) if outcome.epochs is None else ():
         less = Outcome.of(paper, folder, part)
         parts += [f"### Cut down to {part.epochs} epochs", less.conclusion, *_tables(less, "####")]
     parts += [note] if (note := recalled_note(outcome.rows)) else []
@@ -167,48 +119,17 @@ def _body(outcome: Outcome, folder: Path, base: Path, studies: Iterable[Path]) -
     return "\n\n".join(parts)
 
 
-def _parts(folder: Path) -> list[Part]:
-    """Return the whole paper, and then what was cut down to fewer epochs."""
-    return [Part(), *(Part(epochs=epochs) for epochs in cut_down(folder))]
-
-
 def _tables(outcome: Outcome, level: str) -> list[str]:
     return [f"{level} {table.title}\n\n{table.as_markdown()}" for table in outcome.tables()]
 
 
 def _figures(outcome: Outcome, folder: Path, base: Path) -> list[str]:
-    paper, found = outcome.paper, outcome.found
-    wanted: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
-        "scores": (
-            "Published means and those trained here, with one standard deviation to each side.",
-            figures.scores,
-            (paper, outcome.rows),
-        ),
-    }
-    by_paper = [each for each in found if each[0].protocol == paper.protocols[0]]
-    if "convergence" in paper.figures and by_paper:
-        wanted["convergence"] = (
-            "Training accuracy by epoch, mean over folds with its interval (figure 5 of the paper, "
-            "which gives curves and no numbers).",
-            figures.convergence,
-            (by_paper,),
-        )
-    with_both = [
-        (cell, comparison)
-        for cell, comparison in by_paper
-        if "ablation" in paper.figures
-        and all(comparison.trials[norm].done for norm in ("graph", "instance"))
-    ]
-    if with_both:
-        wanted["ablation"] = (
-            f"{display_name('graph')} less {display_name('instance')} in training accuracy: the "
-            "effect of a learned α (figure 6 of the paper, curves without numbers).",
-            figures.ablation,
-            (with_both, "graph", "instance"),
-        )
     texts = []
-    for name, (words, draw, arguments) in wanted.items():
-        write(drawn(draw, *arguments), folder / name)
+    for name in outcome.paper.figures:
+        draw, words = FIGURES[name]
+        if (figure := drawn(draw, outcome)) is None:
+            continue
+        write(figure, folder / name)
         (folder / f"{name}.png").unlink()
         at = (folder / f"{name}.svg").relative_to(base).as_posix()
         texts.append(f"![{name}]({at})\n\n{words}")

@@ -28,13 +28,18 @@ def score_tables(paper: Paper, rows: Sequence[Row]) -> list[TextTable]:
     for model, dataset in dict.fromkeys((row.model, row.dataset) for row in rows):
         here = [row for row in rows if (row.model, row.dataset) == (model, dataset)]
         ordered = sorted(here, key=lambda row: paper.norms.index(row.norm))
-        protocols = [each for each in paper.protocols if any(each in row.trained for row in here)]
+        protocols = _protocols(paper, here)
         header = ["norm", "published"]
         for protocol in protocols:
             header += [SELECTIONS[protocol], "less published"]
         texts = tuple(_texts(protocols, row) for row in ordered)
         tables.append(TextTable(f"{model.upper()} on {dataset}", tuple(header), texts))
     return tables
+
+
+def _protocols(paper: Paper, here: Sequence[Row | Gap]) -> list[str]:
+    """Return the protocols that something of a table was trained by."""
+    return [each for each in paper.protocols if any(each in one.trained for one in here)]
 
 
 def _texts(protocols: Sequence[str], row: Row) -> tuple[str, ...]:
@@ -67,7 +72,7 @@ def _score(found: Trained | None) -> str:
 
 def gap_table(paper: Paper, gaps: Sequence[Gap]) -> TextTable:
     """Return how far the paper's norm is ahead of the others."""
-    protocols = [each for each in paper.protocols if any(each in gap.trained for gap in gaps)]
+    protocols = _protocols(paper, gaps)
     rows = tuple(
         (
             f"{gap.model.upper()} on {gap.dataset}",

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -75,6 +75,8 @@ _DASHES: Final = {"solid": "-", "dashed": "--", "dotted": ":", "dotdash": "-."}
 PALETTE: Final = ("#2B86C5", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#8A8A8A", "#56B4E9")
 """Colours of what is not a norm, in the order in which to take them (Okabe & Ito)."""
 
+Drawn = TypeVar("Drawn", bound="Figure | None")
+
 Runs = Sequence[ArrayLike] | NDArray[Any]
 """A curve per seed, all of one length: `(runs, points)`."""
 
@@ -95,7 +97,7 @@ def styled() -> AbstractContextManager[None]:
     return matplotlib.style.context(STYLE, after_reset=True)
 
 
-def drawn(draw: Callable[..., Figure], *arguments: Any) -> Figure:
+def drawn(draw: Callable[..., Drawn], *arguments: Any) -> Drawn:
     """Call a function that draws, in the style of all figures."""
     with styled():
         return draw(*arguments)

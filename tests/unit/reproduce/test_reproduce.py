@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from graphnorms import cli
 from graphnorms.adjacency import Adjacency
 from graphnorms.data import SplitConfig, load_dataset, split_items
 from graphnorms.lab.agenda import Agenda
@@ -27,17 +29,18 @@ from graphnorms.reproduce.against_published import (
     rows_of,
 )
 from graphnorms.reproduce.kept_records import PACKED, keep, restore
+from graphnorms.reproduce.outcome import Outcome
 from graphnorms.reproduce.paper_runs import (
     Cell,
     Part,
     cells_of,
-    planetoid_split,
     read_data,
+    split_by_class,
     train,
     trained,
 )
 from graphnorms.reproduce.published_values import GRAPHNORM, LUO, SCRIPT, Published
-from graphnorms.reproduce.reproduction_page import Outcome, fill, write_page
+from graphnorms.reproduce.reproduction_page import fill, write_page
 from graphnorms.reproduce.tuned_gcn import residual_gcn
 from graphnorms.training import Record
 
@@ -317,6 +320,15 @@ def test_the_page_has_tables_figures_and_no_path(run: Path, tmp_path: Path) -> N
         assert (tmp_path / "page" / "graphnorm" / f"{name}.svg").stat().st_size > 1000
 
 
+def test_a_paper_that_was_only_cut_down_has_a_page(run: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- reproduce: graphnorm -->\n<!-- end -->\n")
+    fill(page, run)
+    text = page.read_text()
+    assert "**Cut down to 2 epochs, so that no published value is reproduced.**" in text
+    assert "### GIN on MUTAG" in text
+
+
 @pytest.mark.parametrize("protocol", ["paper", "nested"])
 def test_the_page_of_a_part_has_the_figures_it_can_draw(
     protocol: str, run: Path, tmp_path: Path
@@ -360,12 +372,86 @@ def test_a_paper_without_graph_norm_has_a_page(tmp_path: Path) -> None:
     assert {each.stem for each in (tmp_path / "luo").glob("*.svg")} == {"scores"}
 
 
-def test_a_split_as_planetoids() -> None:
+def test_a_split_by_class_is_that_of_the_authors() -> None:
+    """What `class_rand_splits` of their `medium_graph/data_utils.py` returns after seed 123."""
     y = torch.arange(3000) % 3
-    split = planetoid_split(y, "a name")
-    assert [int((split == part).sum()) for part in (-1, 0, 1, 2)] == [1440, 60, 500, 1000]
-    assert torch.bincount(y[split == 0]).tolist() == [20, 20, 20]
-    assert torch.equal(split, planetoid_split(y, "a name"))
+    split = split_by_class(y, 123)
+    found = {part: (split == part).nonzero().flatten() for part in (0, 1, 2)}
+    assert {part: (each[:5].tolist(), int(each.sum())) for part, each in found.items()} == {
+        0: ([34, 38, 49, 93, 126], 89_736),
+        1: ([0, 5, 6, 7, 9], 757_515),
+        2: ([2, 4, 10, 13, 17], 1_491_289),
+    }
+    assert [len(each) for each in found.values()] == [60, 500, 1000]
+    assert torch.bincount(y[found[0]]).tolist() == [20, 20, 20]
+
+
+def test_nodes_of_unknown_class_are_in_no_part() -> None:
+    y = torch.arange(3000) % 3 - 1
+    assert (split_by_class(y, 123)[y < 0] == -1).all()
+
+
+def test_the_split_of_cora_is_drawn_even_if_the_file_has_one(tmp_path: Path) -> None:
+    y = np.arange(2000) % 7
+    np.savez(
+        tmp_path / "cora.npz",
+        x=np.eye(7)[y],
+        edges=np.array([[0, 1]]),
+        y=y,
+        split=np.zeros(2000, dtype=np.int8),
+    )
+    graphs = read_data(LUO, "cora", tmp_path)
+    assert graphs.split is not None
+    assert torch.bincount(graphs.split + 1).tolist() == [360, 140, 500, 1000]
+
+
+def test_a_paper_that_used_three_of_ten_splits_is_whole_with_three() -> None:
+    cell = Cell(paper=LUO, dataset="minesweeper", model="gcn", protocol="split")
+    trial: Any = SimpleNamespace
+    wanted = [cell.wants(trial(norm="batch", split={"fold": fold}), Part()) for fold in range(10)]
+    assert wanted == [True] * 3 + [False] * 7
+    assert not cell.wants(trial(norm="batch", split={"fold": 2}), Part(folds=2))
+    assert not cell.wants(trial(norm="batch", split={"fold": 0}), Part(norms=("none",)))
+
+
+def test_a_missing_file_is_told_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("MUTAG").mkdir()
+    Path("MUTAG", "MUTAG.txt").write_text("never read")
+    code = call(monkeypatch, "graphnorm", "--data", ".", "--datasets", "MUTAG,PTC")
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert err == (
+        "graphnorms: . has no PTC, expected PTC/PTC.txt or PTC/PTC.txt.gz; leave it out with "
+        "--datasets, or name another folder with --data\n"
+    )
+    assert not Path("reproduction").exists()
+
+
+def test_the_command_shows_what_is_trained(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    run: Path,
+) -> None:
+    shutil.copytree(run / "graphnorm", tmp_path / "kept")
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, "graphnorm", "--show", "--out", "kept", "--epochs", "2") == 0
+    out, err = capsys.readouterr()
+    lines = [line.split() for line in out.splitlines()]
+    assert ["GIN", "on", "MUTAG"] in lines
+    assert ["norm", "published", "the", "paper's", "selection", "less", "published"] in lines
+    assert "Cut down to 2 epochs, so that no published value is reproduced." in out
+    assert err == ""
+    assert out.endswith("page: kept/page.md\n")
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run `graphnorms reproduce` in this process; return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["graphnorms", "reproduce", *arguments])
+    return cli.main()
 
 
 def test_the_tuned_gcn_is_the_formula() -> None:
