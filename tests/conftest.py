@@ -7,6 +7,7 @@ import torch
 
 import graphnorms
 from graphnorms.kernels.cpu import extension
+from graphnorms.lab.engines import default_workers
 from tests.interpreter import choose_interpreter
 from tests.left_out import Selection
 
@@ -30,6 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.slow)
             # NumPy, on which the interpreter computes, warns of NaN where torch does not.
             item.add_marker(pytest.mark.filterwarnings("ignore::RuntimeWarning"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores with `-n auto`: a quarter of the time tests wait for others."""
+    return default_workers("cpu") + 1
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -31,7 +31,7 @@ _SELECTIONS: Final = {
     "the training graphs, which are not trained on, and the score is that of the fold at that "
     "epoch, which chose nothing; all else is the same.",
     "split": "The score is that on the test nodes at the epoch with the best score on the "
-    "validation nodes, over the given splits or five seeds.",
+    "validation nodes.",
 }
 
 

@@ -110,7 +110,7 @@ def test_200_kills_at_random_moments_change_nothing(tmp_path, undisturbed):
 
 
 @pytest.mark.parametrize(
-    "kills", [2, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+    "kills", [1, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 )
 def test_kills_of_the_dask_scheduler_lose_and_fail_no_trial(tmp_path, undisturbed, kills):
     pytest.importorskip("distributed")
