@@ -172,7 +172,8 @@ def read_data(paper: Paper, dataset: str, data: Path | None) -> GraphSet:
     Raises:
         DatasetError: There is no such file or name, or it is malformed.
     """
-    graphs = load_dataset(source_of(paper, dataset, data))
+    task = paper.tasks.get(dataset, "auto")
+    graphs = load_dataset(source_of(paper, dataset, data), task=task)
     graphs.name = dataset
     if dataset not in paper.split_seeds:
         return graphs

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from graphnorms.training import training_defaults
+
+if TYPE_CHECKING:
+    from graphnorms.data.tasks import TaskKind
 
 Place: TypeAlias = tuple[str, str, str]
 """Data set, model and norm."""
@@ -45,6 +48,7 @@ class Paper:
         studies: Those of `graphnorms study` that measure its other figures.
         counted: How many scores a published mean is over, by data set: folds, splits or seeds.
         split_seeds: Of data sets whose split the authors drew, the seed of the draw.
+        tasks: The kind of the task of data sets whose files leave it open.
         values: What was published.
         options: The options of `compare` for a data set, a model and a protocol; None where the
             protocol is not one for these.
@@ -72,6 +76,7 @@ class Paper:
     protocol: str
     departures: str
     split_seeds: Mapping[str, int] = field(default_factory=dict)
+    tasks: Mapping[str, TaskKind] = field(default_factory=dict)
 
 
 _GIN: Final = {
@@ -180,7 +185,6 @@ def _tuned(dataset: str, model: str, protocol: str) -> dict[str, Any]:
         "epochs": epochs,
         "split": "given",
         "runs": 1 if several else 5,
-        **({"metric": "roc_auc"} if dataset == "minesweeper" else {}),
     }
 
 
@@ -214,6 +218,7 @@ LUO: Final = Paper(
     named={"cora": "pyg:Planetoid/Cora", "citeseer": "pyg:Planetoid/CiteSeer"}
     | {"minesweeper": "pyg:HeterophilousGraphDataset/Minesweeper"},
     split_seeds={"cora": 123, "citeseer": 123},
+    tasks={"minesweeper": "binary"},
     protocol="GCNConv, on heterophilous graphs plus a Linear of the node itself, then norm, ReLU "
     "and dropout in every layer, one Linear; layers, channels, dropout, rate and decay tuned by "
     "the authors for each graph. Adam at a constant rate, the whole graph at every step. On Cora "
