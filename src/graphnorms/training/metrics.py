@@ -151,6 +151,8 @@ def metric_named(name: str, kind: str | None = None) -> Metric:
     metric = METRICS[name]
     if kind is not None and kind not in metric.kinds:
         fit = ", ".join(known.name for known in METRICS.values() if kind in known.kinds)
+        if (kind, metric.kinds) == ("classification", ("binary",)):
+            fit += ", or the task binary if there are two classes"
         raise ValueError(f"metric {name!r} does not score {kind} tasks; expected {fit}")
     return metric
 
