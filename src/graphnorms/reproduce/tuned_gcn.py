@@ -18,9 +18,7 @@ from graphnorms.segments import Segments
 class TunedGCN(nn.Module):
     r"""GCN with dropout in every layer: $H' = \mathrm{Drop}(\mathrm{ReLU}(\mathrm{Norm}(Z)))$.
 
-    $Z = Q H W + b$, with `residual` plus a Linear of $H$ itself; a Linear at the end. A single
-    result is the logit of the second of two classes less that of the first: its logistic loss is
-    the cross entropy of the two.
+    $Z = Q H W + b$, with `residual` plus a Linear of $H$ itself; a Linear at the end.
 
     Shapes: `x` `(nodes, in_channels)`, the result `(nodes, out_channels)`.
 
@@ -50,8 +48,7 @@ class TunedGCN(nn.Module):
         self.convolutions = nn.ModuleList(GCNConv(width, hidden, nothing) for width in widths)
         self.linears = nn.ModuleList(Linear(width, hidden) for width in widths if residual)
         self.norms = nn.ModuleList(norm(hidden) for _ in widths)
-        self.head = Linear(hidden, max(2, out_channels))
-        self.out_channels = out_channels
+        self.head = Linear(hidden, out_channels)
         self.dropout = dropout
 
     def forward(self, x: Tensor, adjacency: Adjacency, segments: Segments) -> Tensor:
@@ -66,7 +63,7 @@ class TunedGCN(nn.Module):
                 z = z + self.linears[layer](x)
             x = F.dropout(F.relu(norm(z, batch)), self.dropout, self.training)
         logits: Tensor = self.head(x)
-        return logits if self.out_channels > 1 else logits.diff(dim=1)
+        return logits
 
 
 class _Nothing(nn.Module):

@@ -170,7 +170,7 @@ def test_metrics_of_a_task() -> None:
         assert metric_named(name, kind).name == name
     with pytest.raises(ValueError, match="metric 'mae' does not score binary tasks; expected acc"):
         metric_named("mae", "binary")
-    with pytest.raises(ValueError, match="mcc, or the task binary if there are two classes$"):
+    with pytest.raises(ValueError, match=r"mcc, or the task binary if there are two classes$"):
         metric_named("roc_auc", "classification")
     with pytest.raises(ValueError, match="unknown metric 'auc'"):
         metric_named("auc")
