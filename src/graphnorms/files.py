@@ -31,27 +31,47 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def fill_slots(page: Path, name: str, body_of: Callable[[str], str]) -> None:
+def fill_slots(page: Path, name: str, body_of: Callable[[str], str | None]) -> None:
     """Write text into the slots of a page, `<!-- name -->` … `<!-- end -->`, in place of the old.
 
     Args:
         page: The page.
         name: Regular expression of what the slots are called.
-        body_of: Returns the text of a slot, given what it is called.
+        body_of: Returns the text of a slot, given what it is called; None leaves the old one.
 
     Raises:
         GraphnormsError: The page has no such slot.
         OSError: It cannot be read or written.
     """
-    slot = re.compile(rf"<!-- ({name}) -->\n.*?^<!-- end -->", re.DOTALL | re.MULTILINE)
-    text, filled = slot.subn(
-        lambda found: f"<!-- {found[1]} -->\n\n{body_of(found[1])}\n\n<!-- end -->",
-        page.read_text(encoding="utf-8"),
-    )
-    if not filled:
-        raise GraphnormsError(f"{page}: no slot <!-- {name} --> … <!-- end -->")
+
+    def slot(found: re.Match[str]) -> str:
+        body = body_of(found[1])
+        return found[0] if body is None else f"<!-- {found[1]} -->\n\n{body}\n\n<!-- end -->"
+
+    slots_of(page, name)
+    text = _slot(name).sub(slot, page.read_text(encoding="utf-8"))
     with replacing(page) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def slots_of(page: Path, name: str) -> list[str]:
+    """Return what the slots of a page are called; see `fill_slots`.
+
+    Raises:
+        GraphnormsError: The page has no such slot.
+        OSError: It cannot be read.
+    """
+    found = [match[1] for match in _slot(name).finditer(page.read_text(encoding="utf-8"))]
+    if not found:
+        shown = name.replace(r"\w+", "NAME")
+        raise GraphnormsError(
+            f"{page} has no slot, expected a line <!-- {shown} --> and below it <!-- end -->"
+        )
+    return found
+
+
+def _slot(name: str) -> re.Pattern[str]:
+    return re.compile(rf"<!-- ({name}) -->\n.*?^<!-- end -->", re.DOTALL | re.MULTILINE)
 
 
 def require_suffix(path: Path, suffix: str, what: str) -> None:

@@ -37,12 +37,15 @@ Protocols = Annotated[
     ),
 ]
 Folds = Annotated[
-    int | None, typer.Option(help="Train the first ones of the folds.", show_default="all")
+    int | None,
+    typer.Option(help="Train the first ones of the folds, splits or seeds.", show_default="all"),
 ]
 Epochs = Annotated[int | None, typer.Option(help="Epochs of a trial.", show_default="the paper's")]
 Workers = Annotated[
     int | None,
-    typer.Option(help="Trials at a time; 0 trains in this process.", show_default="one per core"),
+    typer.Option(
+        help="Trials at a time; 0 trains in this process.", show_default="one per core", min=0
+    ),
 ]
 Studies = Annotated[
     bool, typer.Option("--studies/--no-studies", help="Measure the paper's other figures as well.")
@@ -85,6 +88,8 @@ def _command(name: str, words: str) -> None:
             folds=folds,
             epochs=epochs,
         ).checked(paper)
+        if show and (norms or folds is not None):
+            raise ValueError("--show shows all norms and folds; leave --norms and --folds out")
         folder = RESULTS / name if out is None else out
         number = default_workers("cpu") if workers is None else workers
         if not show:

@@ -237,21 +237,49 @@ def conclusion(rows: Sequence[Row], protocols: Sequence[str]) -> str:
     missed = [(row, found) for row, found in judged if not found.agrees]
     widest = max(found.less_published.half_width for _, found in judged if found.less_published)
     within = len(judged) - len(missed)
+    recalled = sum(row.published is not None and row.published.recalled for row, _ in judged)
     said = (
-        f"Of {several(len(judged), 'published value')} trained here in full, {within} "
-        f"{'lies' if within == 1 else 'lie'} within the interval of the difference (which reaches "
-        f"up to {widest:.1f} points to each side; by chance one in twenty would lie outside)."
+        f"Of {several(len(judged), 'published value')} trained here in full"
+        f"{f' ({recalled} of them quoted from memory)' if recalled else ''}, {within} "
+        f"{'comes' if within == 1 else 'come'} out again: the interval of the difference, up to "
+        f"{widest:.1f} points to each side, holds 0."
     )
     if not missed:
         return f"{said} None is missed."
     listed = "; ".join(
         f"{display_name(row.norm)} on {row.dataset} in {row.model.upper()} by "
         f"{written(found.less_published)} points"
-        f"{' (published as remembered)' if row.published and row.published.recalled else ''}"
+        f"{' (quoted from memory)' if row.published and row.published.recalled else ''}"
         for row, found in missed
         if found.less_published is not None
     )
     return f"{said} Not reproduced: {listed}."
+
+
+def leads(gaps: Sequence[Gap], protocols: Sequence[str]) -> str:
+    """Say how many published leads of a norm over another have the same sign here, as a sentence.
+
+    Args:
+        gaps: How far it is ahead of the others.
+        protocols: Those that are the authors'; of a pair the first one that is trained.
+    """
+    pairs = [
+        (gap.published, found[0])
+        for gap in gaps
+        if gap.published is not None
+        and (found := [gap.trained[each] for each in protocols if each in gap.trained])
+    ]
+    if not pairs:
+        return ""
+    alike = sum(published * found.mean > 0 for published, found in pairs)
+    apart = sum(not found.low <= 0 <= found.high for _, found in pairs)
+    published = [each for each, _ in pairs]
+    return (
+        f"Of {several(len(pairs), 'published difference')} between {display_name(gaps[0].norm)} "
+        f"and another norm ({signed(min(published))} to {signed(max(published))} points), {alike} "
+        f"{'has' if alike == 1 else 'have'} the same sign here, and {apart} "
+        f"{'is' if apart == 1 else 'are'} told apart from 0."
+    )
 
 
 def written(estimate: Estimate | None) -> str:

@@ -8,8 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphnorms.errors import GraphnormsError
-from graphnorms.reproduce.against_published import Gap, Row, conclusion, gaps_of, rows_of
-from graphnorms.reproduce.paper_runs import Part, trained
+from graphnorms.lab.phrases import several
+from graphnorms.reproduce.against_published import (
+    Gap,
+    Row,
+    conclusion,
+    gaps_of,
+    leads,
+    rows_of,
+)
+from graphnorms.reproduce.paper_runs import Part, cut_down, trained
 from graphnorms.reproduce.published_values import SCRIPT, Paper
 from graphnorms.reproduce.reproduction_tables import gap_table, score_tables
 
@@ -47,10 +55,7 @@ class Outcome:
         part = part or Part()
         found = list(trained(paper, part, out))
         if not found:
-            raise GraphnormsError(
-                f"{out} has no trials of {paper.name}; train them with: graphnorms reproduce "
-                f"{paper.name} --out {out}"
-            )
+            raise _nothing(paper, out)
         return cls(paper, found, rows_of(found), gaps_of(found, paper.ahead), part.epochs)
 
     @property
@@ -67,5 +72,25 @@ class Outcome:
     def conclusion(self) -> str:
         """What is reproduced, and what is not, by how much."""
         if self.epochs is not None:
-            return f"Cut down to {self.epochs} epochs, so that no published value is reproduced."
-        return conclusion(self.rows, (SCRIPT, self.paper.protocols[0]))
+            short = several(self.epochs, "epoch")
+            return f"Cut down to {short}, so that no published value is reproduced."
+        protocols = SCRIPT, self.paper.protocols[0]
+        said = [conclusion(self.rows, protocols), leads(self.gaps, protocols)]
+        return " ".join(filter(None, said))
+
+    @property
+    def suffix(self) -> str:
+        """What the names of its files end in: a paper that was cut down has its own."""
+        return "" if self.epochs is None else f"-{self.epochs}-epochs"
+
+
+def _nothing(paper: Paper, out: Path) -> GraphnormsError:
+    """Say that a folder has nothing of what was asked for, and what it has or how to train it."""
+    call = f"graphnorms reproduce {paper.name} --out {out}"
+    cut = [part.epochs for part in cut_down(out)]
+    if cut:
+        return GraphnormsError(
+            f"{out} has trials of {paper.name} for {' and '.join(map(str, cut))} epochs, and no "
+            f"others; see them with: {call} --show --epochs {cut[0]}"
+        )
+    return GraphnormsError(f"{out} has no trials of {paper.name}; train them with: {call}")

@@ -43,7 +43,7 @@ class Part:
 
     Args:
         datasets, models, norms: Of those of the paper; None for all.
-        folds: The first ones; None for all.
+        folds: The first ones of folds, splits or seeds; None for all.
         epochs: Another number of them than the paper's, in folders of its own.
         protocols: Of those of the paper; None for all.
     """
@@ -118,10 +118,11 @@ class Cell:
         )
 
     def wants(self, config: TrialConfig, part: Part) -> bool:
-        """Whether a trial belongs to a part of the paper, which may use fewer folds than given."""
+        """Whether a trial belongs to a part of the paper, which may use fewer splits than given."""
+        number = max(config.split.get("fold", 0), config.run)
         published = self.paper.counted[self.dataset]
         return (part.norms is None or config.norm in part.norms) and (
-            config.split.get("fold", 0) < min(part.folds or published, published)
+            number < min(part.folds or published, published)
         )
 
 

@@ -152,8 +152,9 @@ GRAPHNORM: Final = Paper(
     "labels, on IMDB-BINARY and COLLAB one-hot degrees, on REDDIT-BINARY a constant. Adam 0.01 "
     "falling linearly to 0 by epoch, batches of 128, 400 epochs; ε 1e-6 in GraphNorm, 1e-5 in "
     "others. Folds of StratifiedKFold(10, shuffle=True, random_state=9).",
-    departures="The authors' settings for the cells of the table are not in their repository, but "
-    "for two: scripts for GraphNorm on PROTEINS and REDDIT-BINARY, which learn ε, the first with "
+    departures="Graphs read by name, without --data, have another order, and so other folds. The "
+    "authors' settings for the cells of the table are not in their repository, but for two: "
+    "scripts for GraphNorm on PROTEINS and REDDIT-BINARY, which learn ε, the first with "
     "weight decay 0.05, the second with the rate 0.001. All else is trained as in their scripts "
     "for the training curves. LayerNorm and InstanceNorm are not in their code; here they are "
     "LayerNorm of each node, and InstanceNorm with weight and bias.",

@@ -129,8 +129,8 @@ FIGURES: Final[Mapping[str, tuple[Callable[[Outcome], Figure | None], str]]] = {
     ),
     "ablation": (
         ablation,
-        "GraphNorm less InstanceNorm in training accuracy: the effect of a learned α (figure 6 of "
-        "the paper, curves without numbers).",
+        "GraphNorm less InstanceNorm in training accuracy: the effect of a learned α, and of ε, "
+        "1e-6 against 1e-5 (figure 6 of the paper, curves without numbers).",
     ),
 }
 """What draws a figure, None where there is nothing to draw, and its caption."""

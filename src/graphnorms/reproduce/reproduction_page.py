@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from graphnorms.errors import GraphnormsError
-from graphnorms.files import fill_slots, replacing
+from graphnorms.files import fill_slots, replacing, slots_of
+from graphnorms.lab.phrases import several
 from graphnorms.reproduce.kept_records import PACKED, keep
 from graphnorms.reproduce.outcome import Outcome
 from graphnorms.reproduce.paper_runs import Part, cut_down, trained
-from graphnorms.reproduce.published_values import PAPERS, SCRIPT
+from graphnorms.reproduce.published_values import PAPERS, SCRIPT, Paper
 from graphnorms.reproduce.reproduction_figures import FIGURES
 from graphnorms.reproduce.reproduction_tables import recalled_note
 from graphnorms.studies.drawing import drawn, write
@@ -19,17 +20,18 @@ from graphnorms.studies.study import Settings
 from graphnorms.studies.study_list import TOPICS
 from graphnorms.studies.study_results import PNG, RESULT, SVG, load, own_folder
 
-PAGE: Final = "page.md"
+_SLOTS: Final = r"reproduce: \w+"
 _SELECTIONS: Final = {
     "paper": "*The paper's selection* is the single epoch with the best validation accuracy "
     "averaged over the folds, quoted with the standard deviation over the folds there: the graphs "
     "that choose it measure it, so that it is optimistic.",
-    SCRIPT: "*The script's settings*: the authors published a script for this cell of the table, "
-    "which departs from the protocol as told below. The epoch is selected as in the paper. A value "
-    "with such a script is judged by it.",
+    SCRIPT: "*The script's settings*: those of a script that the authors published for GraphNorm "
+    "on this data set, which depart from the protocol as told below; the other norms are trained "
+    "by them, too. The epoch is selected as in the paper. Where there are such settings, values "
+    "are judged by them.",
     "nested": "*Honest selection*: in every fold the epoch is chosen by the accuracy on a tenth of "
-    "the training graphs, which are not trained on, and the score is that of the fold at that "
-    "epoch, which chose nothing; all else is the same.",
+    "the training graphs, and the score is that of the fold at that epoch, which chose nothing. "
+    "Training has a tenth fewer graphs so; all else is the same.",
     "split": "The score is that on the test nodes at the epoch with the best score on the "
     "validation nodes.",
 }
@@ -42,9 +44,10 @@ def write_page(outcome: Outcome, out: Path) -> Path:
         OSError: A file cannot be written.
     """
     body = _body(outcome, out, out, [out / "studies"])
-    with replacing(out / PAGE) as temporary:
+    page = out / f"page{outcome.suffix}.md"
+    with replacing(page) as temporary:
         temporary.write_text(f"# {outcome.paper.title}\n\n{body}\n", encoding="utf-8")
-    return out / PAGE
+    return page
 
 
 def fill(page: Path, results: Path) -> list[Path]:
@@ -64,6 +67,8 @@ def fill(page: Path, results: Path) -> list[Path]:
         GraphnormsError: The page has no slot, there are no results, or a file is damaged.
         OSError: A file cannot be read or written.
     """
+    for slot in slots_of(page, _SLOTS):
+        _paper_of(slot, page)
     copies, kept = page.with_suffix(""), []
     for name, paper in PAPERS.items():
         for part in (Part(), *cut_down(results / name)):
@@ -77,22 +82,25 @@ def fill(page: Path, results: Path) -> list[Path]:
             f"reproduce NAME --out {results}/NAME"
         )
 
-    def body(slot: str) -> str:
-        name = slot.removeprefix("reproduce: ")
-        if name not in PAPERS:
-            raise GraphnormsError(f"{page}: no paper {name}, expected {' or '.join(PAPERS)}")
-        folder = copies / name
+    def body(slot: str) -> str | None:
+        paper = _paper_of(slot, page)
+        folder = copies / paper.name
         parts = (Part(), *cut_down(folder))
-        part = next((each for each in parts if any(trained(PAPERS[name], each, folder))), None)
+        part = next((each for each in parts if any(trained(paper, each, folder))), None)
         if part is None:
-            return "Not trained yet."
-        outcome = Outcome.of(PAPERS[name], folder, part)
-        return _body(
-            outcome, folder, page.parent, [results / name / "studies", page.parent / "studies"]
-        )
+            return None
+        studies = [results / paper.name / "studies", page.parent / "studies"]
+        return _body(Outcome.of(paper, folder, part), folder, page.parent, studies)
 
-    fill_slots(page, r"reproduce: \w+", body)
+    fill_slots(page, _SLOTS, body)
     return kept
+
+
+def _paper_of(slot: str, page: Path) -> Paper:
+    name = slot.removeprefix("reproduce: ")
+    if name not in PAPERS:
+        raise GraphnormsError(f"{page}: no paper {name}, expected {' or '.join(PAPERS)}")
+    return PAPERS[name]
 
 
 def _body(outcome: Outcome, folder: Path, base: Path, studies: Iterable[Path]) -> str:
@@ -104,18 +112,23 @@ def _body(outcome: Outcome, folder: Path, base: Path, studies: Iterable[Path]) -
         f"**{outcome.conclusion}**",
         f"*Protocol.* {paper.protocol} {' '.join(_SELECTIONS[each] for each in paper.protocols)}",
         f"*Departures.* {paper.departures}",
-        "*Differences* are here less published, with the interval of two independent samples "
-        "(Welch); a published value is known by its mean and standard deviation alone. The folds "
-        "are the same, so that the interval is rather too wide.",
+        "*Differences* to a published value, which is known by its mean and standard deviation "
+        "alone (± is that over the folds, splits or seeds), have the interval of two independent "
+        "samples (Welch). On the authors' folds or splits they are not independent, and the "
+        "interval is rather too wide. Differences between norms trained here are paired; over "
+        "folds and splits their interval is corrected for training sets that overlap (Nadeau & "
+        "Bengio).",
     ]
     parts += _tables(outcome, "###")
-    for part in cut_down(folder) if outcome.epochs is None else ():
-        less = Outcome.of(paper, folder, part)
-        parts += [f"### Cut down to {part.epochs} epochs", less.conclusion, *_tables(less, "####")]
+    cut = cut_down(folder) if outcome.epochs is None else []
+    shorter = [Outcome.of(paper, folder, part) for part in cut]
+    for less in shorter:
+        title = f"### Cut down to {several(less.epochs or 0, 'epoch')}"
+        parts += [title, less.conclusion, *_tables(less, "####")]
     parts += [note] if (note := recalled_note(outcome.rows)) else []
     parts += _figures(outcome, folder, base)
-    parts += [text for name in paper.studies if (text := _study(name, studies, folder, base))]
-    parts.append(_circumstances(outcome))
+    parts += [_study(name, studies, folder, base) for name in paper.studies]
+    parts.append(_circumstances([outcome, *shorter]))
     return "\n\n".join(parts)
 
 
@@ -129,9 +142,10 @@ def _figures(outcome: Outcome, folder: Path, base: Path) -> list[str]:
         draw, words = FIGURES[name]
         if (figure := drawn(draw, outcome)) is None:
             continue
-        write(figure, folder / name)
-        (folder / f"{name}.png").unlink()
-        at = (folder / f"{name}.svg").relative_to(base).as_posix()
+        file = folder / f"{name}{outcome.suffix}"
+        write(figure, file)
+        file.with_suffix(".png").unlink()
+        at = file.with_suffix(".svg").relative_to(base).as_posix()
         texts.append(f"![{name}]({at})\n\n{words}")
     return texts
 
@@ -139,7 +153,7 @@ def _figures(outcome: Outcome, folder: Path, base: Path) -> list[str]:
 def _study(name: str, folders: Iterable[Path], copies: Path, base: Path) -> str:
     """Return finding and figure of a study on the paper's data, from the first folder with one.
 
-    A figure that does not lie below `base` is copied.
+    A figure that does not lie below `base` is copied. Where there is none, say how to measure it.
     """
     for studies in folders:
         for data in (Path("data"), None):
@@ -157,17 +171,21 @@ def _study(name: str, folders: Iterable[Path], copies: Path, base: Path) -> str:
             return "\n\n".join(
                 [
                     f"### {TOPICS[name]}",
-                    f"*{finding.verdict}* by the rule of `graphnorms study {name}`. "
+                    f"*{finding.verdict}* by the rule of `graphnorms study {name}"
+                    f"{' --data FOLDER`, on the sets of the papers' if data else '`'}. "
                     f"{finding.statement}",
                     *(f"{table.title}:\n\n{table.as_markdown()}" for table in finding.tables),
                     f"![{name}]({picture.relative_to(base).as_posix()})",
                 ]
             )
-    return ""
+    return (
+        f"### {TOPICS[name]}\n\n"
+        f"Not measured here; `graphnorms study {name} --data FOLDER` measures it."
+    )
 
 
-def _circumstances(outcome: Outcome) -> str:
-    every = [comparison.trials for _, comparison in outcome.found]
+def _circumstances(outcomes: Iterable[Outcome]) -> str:
+    every = [comparison.trials for outcome in outcomes for _, comparison in outcome.found]
     hours = sum(trials.total_seconds for trials in every) / 3600
     where: dict[str, None] = {}
     for trials in every:

@@ -66,7 +66,7 @@ def _score(found: Trained | None) -> str:
         notes.append(f"{found.number} of {found.planned}")
     if found.failed:
         notes.append(f"{found.failed} failed")
-    text = f"{found.mean:.1f} ± {found.std:.1f}"
+    text = f"{found.mean:.1f} ± {found.std:.1f}" if found.number > 1 else f"{found.mean:.1f}"
     return f"{text} ({', '.join(notes)})" if notes else text
 
 

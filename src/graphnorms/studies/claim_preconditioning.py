@@ -156,7 +156,7 @@ def judge(measured: Measured, settings: Settings) -> Finding:
         verdict,
         f"{conclusion} The largest singular value shrinks to between {min(means):.2f} and "
         f"{max(means):.2f} of its size (predicted: below {SHRINKS:g}), and the interlacing, which "
-        f"a theorem guarantees, is violated {violations} times in {pairs} graphs. The condition "
+        f"a theorem guarantees, is violated {violations} times in {pairs} matrices. The condition "
         f"number of a linear GNN, and the steps of its training, were predicted to fall below "
         f"{FASTER:g} times those with Q. {summary(quicker)}",
         numbers,

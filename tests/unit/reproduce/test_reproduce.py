@@ -18,14 +18,17 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.data import SplitConfig, load_dataset, split_items
 from graphnorms.lab.agenda import Agenda
 from graphnorms.lab.prepare import prepare
+from graphnorms.lab.statistics import Estimate
 from graphnorms.lab.trials import group_trials
 from graphnorms.models import GNN, preset
 from graphnorms.reproduce.against_published import (
+    Gap,
     Row,
     Trained,
     conclusion,
     difference_of_summaries,
     gaps_of,
+    leads,
     rows_of,
 )
 from graphnorms.reproduce.kept_records import PACKED, keep, restore
@@ -237,11 +240,43 @@ def test_what_is_missed_is_said_with_its_size() -> None:
     assert 4.9 < half < 5.1
     assert "None is missed" in conclusion([row_of(84.5)], ["paper"])
     said = conclusion([row_of(84.5), row_of(74.0)], ["paper"])
-    assert "Of 2 published values trained here in full, 1 lies within" in said
+    assert "Of 2 published values trained here in full, 1 comes out again: the interval" in said
     assert "Not reproduced: GraphNorm on PTC in GIN by −6.0 [" in said
     by_script = replace(row_of(74.0), trained=row_of(74.0).trained | {SCRIPT: trained_of(79.0)})
     assert "None is missed" in conclusion([by_script], [SCRIPT, "paper"]), "the script goes first"
     assert "nothing is said" in conclusion([row_of(74.0, number=9)], ["paper"]), "a fold is missing"
+    remembered = replace(row_of(84.5), published=Published(80.0, 5.0, recalled=True))
+    said = conclusion([row_of(84.5), remembered], ["paper"])
+    assert (
+        "Of 2 published values trained here in full (1 of them quoted from memory), 2 come" in said
+    )
+
+
+def test_it_is_said_how_many_published_leads_are_leads_here() -> None:
+    def gap(published: float | None, **trained: tuple[float, float, float]) -> Gap:
+        found = {name: Estimate(*each) for name, each in trained.items()}
+        return Gap(
+            dataset="PTC",
+            model="gin",
+            norm="graph",
+            other="batch",
+            published=published,
+            recalled=False,
+            trained=found,
+        )
+
+    gaps = [
+        gap(2.2, paper=(-0.6, -6.0, 4.9)),
+        gap(-1.3, paper=(-3.0, -5.0, -1.0)),
+        gap(1.2, paper=(-2.5, -7.2, 2.2), script=(1.8, -2.0, 5.6)),
+        gap(None, paper=(3.0, 1.0, 5.0)),
+        gap(9.0, nested=(9.0, 8.0, 10.0)),
+    ]
+    assert leads(gaps, (SCRIPT, "paper")) == (
+        "Of 3 published differences between GraphNorm and another norm (−1.3 to +2.2 points), "
+        "2 have the same sign here, and 1 is told apart from 0."
+    )
+    assert leads(gaps[3:], (SCRIPT, "paper")) == ""
 
 
 def test_published_values_say_which_are_from_memory() -> None:
@@ -308,7 +343,7 @@ def test_the_page_has_tables_figures_and_no_path(run: Path, tmp_path: Path) -> N
     assert kept == tmp_path / "page" / "graphnorm" / "MUTAG-gin-paper" / PACKED
     text = page.read_text()
     assert "| GraphNorm | 91.6 ± 6.5 |" in text
-    assert "Not trained yet." in text
+    assert text.endswith("<!-- reproduce: luo -->\n<!-- end -->\n"), "a slot without results stays"
     assert "![convergence](page/graphnorm/convergence.svg)" in text
     assert str(tmp_path) not in text
     shutil.copytree(run / "graphnorm" / cut.folder, results / cut.folder)
@@ -340,7 +375,8 @@ def test_the_page_of_a_part_has_the_figures_it_can_draw(
     (cell,) = cells_of(GRAPHNORM, part)
     shutil.copytree(run / "graphnorm" / cut.folder, tmp_path / cell.folder)
     page = write_page(Outcome.of(GRAPHNORM, tmp_path, part), tmp_path)
-    figures = {each.stem for each in page.parent.glob("*.svg")}
+    assert page.name == "page-2-epochs.md"
+    figures = {each.stem.removesuffix("-2-epochs") for each in page.parent.glob("*.svg")}
     assert figures == ({"scores", "convergence"} if protocol == "paper" else {"scores"})
 
 
@@ -417,10 +453,13 @@ def test_the_split_of_cora_is_drawn_even_if_the_file_has_one(tmp_path: Path) -> 
 def test_a_paper_that_used_three_of_ten_splits_is_whole_with_three() -> None:
     cell = Cell(paper=LUO, dataset="minesweeper", model="gcn", protocol="split")
     trial: Any = SimpleNamespace
-    wanted = [cell.wants(trial(norm="batch", split={"fold": fold}), Part()) for fold in range(10)]
+    wanted = [
+        cell.wants(trial(norm="batch", run=0, split={"fold": fold}), Part()) for fold in range(10)
+    ]
     assert wanted == [True] * 3 + [False] * 7
-    assert not cell.wants(trial(norm="batch", split={"fold": 2}), Part(folds=2))
-    assert not cell.wants(trial(norm="batch", split={"fold": 0}), Part(norms=("none",)))
+    assert not cell.wants(trial(norm="batch", run=0, split={"fold": 2}), Part(folds=2))
+    assert not cell.wants(trial(norm="batch", run=0, split={"fold": 0}), Part(norms=("none",)))
+    assert not cell.wants(trial(norm="batch", run=2, split={}), Part(folds=2)), "a third seed"
 
 
 def test_a_missing_file_is_told_before_anything_is_trained(
@@ -454,7 +493,18 @@ def test_the_command_shows_what_is_trained(
     assert ["norm", "published", "the", "paper's", "selection", "less", "published"] in lines
     assert "Cut down to 2 epochs, so that no published value is reproduced." in out
     assert err == ""
-    assert out.endswith("page: kept/page.md\n")
+    assert out.endswith("page: kept/page-2-epochs.md\n")
+    assert {each.name for each in Path("kept").glob("*.svg")} == {
+        "scores-2-epochs.svg",
+        "convergence-2-epochs.svg",
+    }
+    assert call(monkeypatch, "graphnorm", "--show", "--out", "kept") == 2
+    assert capsys.readouterr().err == (
+        "graphnorms: kept has trials of graphnorm for 2 epochs, and no others; see them with: "
+        "graphnorms reproduce graphnorm --out kept --show --epochs 2\n"
+    )
+    assert call(monkeypatch, "graphnorm", "--show", "--out", "kept", "--folds", "1") == 2
+    assert "leave --norms and --folds out" in capsys.readouterr().err
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
