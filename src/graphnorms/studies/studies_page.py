@@ -42,7 +42,7 @@ def keep(folder: Path, page: Path) -> list[StudyResult]:
     Runs with --full or --data are copied beside the default run, see `own_folder`.
 
     Args:
-        folder: The folder of results.
+        folder: The folder of results; that beside the page fills it in again.
         page: The page, with the slot `<!-- studies -->` … `<!-- end -->`.
 
     Raises:
@@ -90,11 +90,14 @@ def fill(page: Path) -> None:
 
 
 def _copy_figure(source: Path, target: Path) -> None:
-    chosen = SVG if (source / SVG).stat().st_size <= _LARGEST_SVG else PNG
-    for name in (SVG, PNG):
-        (target / name).unlink(missing_ok=True)
+    """Copy a figure as SVG, or as PNG where that is large; the folders may be the same one."""
+    svg = source / SVG
+    small = svg.is_file() and svg.stat().st_size <= _LARGEST_SVG
+    chosen, other = (SVG, PNG) if small else (PNG, SVG)
+    content = (source / chosen).read_bytes()
     with replacing(target / chosen) as temporary:
-        temporary.write_bytes((source / chosen).read_bytes())
+        temporary.write_bytes(content)
+    (target / other).unlink(missing_ok=True)
 
 
 def _body(

@@ -148,6 +148,10 @@ def test_results_are_copied_and_filled_in(results, page):
     fill(page)
     assert page.read_text() == text, "filling in again changes nothing"
     assert page_of(page, "gradient-flow") == own
+    figure = (page.parent / "studies" / "gradient-flow" / SVG).read_bytes()
+    keep(page.parent / "studies", page)
+    assert page.read_text() == text, "nor do the copies"
+    assert (page.parent / "studies" / "gradient-flow" / SVG).read_bytes() == figure
 
 
 def test_hostile_text_is_text_in_markdown(results, page):
@@ -167,6 +171,8 @@ def test_a_large_figure_is_copied_as_png_and_all_measurements_stay(results, page
     copy = page.parent / "studies" / "gradient-flow"
     assert load(copy) == load(results / "gradient-flow")
     assert {path.name for path in copy.iterdir()} == {RESULT, PNG}
+    keep(page.parent / "studies", page)
+    assert {path.name for path in copy.iterdir()} == {RESULT, PNG}, "nor without an SVG"
     assert f"](gradient-flow/{PNG})" in page_of(page, "gradient-flow")
 
 
@@ -316,7 +322,7 @@ def test_a_larger_run_alone_is_shown(larger, tmp_path):
 
 def test_a_page_without_slot(results, tmp_path):
     (tmp_path / "studies.md").write_text("Nothing.")
-    with pytest.raises(GraphnormsError, match="no slot <!-- studies -->"):
+    with pytest.raises(GraphnormsError, match="no slot, expected a line <!-- studies -->"):
         keep(results, tmp_path / "studies.md")
 
 
