@@ -4,7 +4,8 @@
     python scripts/evidence.py CLONES RUNS --sets MUTAG,BZR --workers 2
 
 `evidence.csv`, beside this script, lists the sets by their names in `datasets.csv`, with their
-kind and the options of `graphnorms compare`: a line more adds a set. A comparison that was
+kind and the options of `graphnorms data`, which `graphnorms compare` gets, too: a line more adds a
+set. A comparison that was
 interrupted goes on where it stopped; finished ones, which `docs/evidence/runs` keeps, are not
 trained again. With `--sets ""` nothing is trained, and the page is written anew.
 """
@@ -43,7 +44,7 @@ DATA = (
     "set",
     "graphs",
     "nodes",
-    "most frequent class, or mean",
+    "most frequent class, or median",
     "size alone",
     "features without edges",
     "message passing at best",
@@ -67,7 +68,11 @@ def main() -> None:
         rows = list(csv.DictReader(file))
     chosen = [row["name"] for row in rows]
     if arguments.sets is not None:
-        chosen = [name.strip() for name in arguments.sets.split(";") if name.strip()]
+        known, chosen = chosen, list(filter(None, map(str.strip, arguments.sets.split(";"))))
+        if unknown := sorted({*chosen} - {*known}):
+            sys.exit(f"evidence.csv has no {listing(unknown)}; add a line, or correct --sets")
+    if unknown := sorted({row["name"] for row in rows} - {*sources}):
+        sys.exit(f"datasets.csv has no {listing(unknown)}; add repository, commit and path")
     for row in rows:
         row["run"], kept = arguments.runs / slug(row["name"]), KEPT / "runs" / slug(row["name"])
         if kept.exists() and not row["run"].exists():
@@ -109,7 +114,10 @@ def compare(row: dict[str, Any], source: dict[str, str], arguments: argparse.Nam
 def graphnorms(folder: Path, *arguments: str) -> str:
     """Run a command in a folder, and return what it printed."""
     command = [sys.executable, "-m", "graphnorms", *arguments]
-    return subprocess.run(command, cwd=folder, text=True, check=True, stdout=subprocess.PIPE).stdout
+    done = subprocess.run(command, cwd=folder, text=True, check=False, stdout=subprocess.PIPE)
+    if done.returncode:  # it has said why
+        sys.exit(done.returncode)
+    return done.stdout
 
 
 def write_page(rows: list[dict[str, Any]]) -> None:

@@ -113,9 +113,12 @@ def fetched(row: dict[str, Any], clones: Path, local: Path | None, folder: Path)
     else:
         clone = clones / row["repository"]
         where = f"{row['commit']}:{row['path']}"
-        content = subprocess.run(
-            ["git", "-C", str(clone), "show", where], capture_output=True, check=True
-        ).stdout
+        done = subprocess.run(
+            ["git", "-C", str(clone), "show", where], capture_output=True, check=False
+        )
+        if done.returncode:
+            sys.exit(f"{row['name']}: {clone}: {done.stderr.decode().strip()}")
+        content = done.stdout
     if row["smiles"]:
         text = gzip.decompress(content) if name.endswith(".gz") else content
         path = folder / f"{name.split('.')[0]}.npz"
