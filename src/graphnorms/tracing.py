@@ -8,9 +8,11 @@ safe but slow: operators and plain torch instead of direct kernel calls.
 from __future__ import annotations
 
 import ctypes
+import functools
 import sys
 import weakref
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, Final, TypeVar
 
 import torch
@@ -182,6 +184,24 @@ def outside_graphs(function: F) -> F:
     """
     function._torchdynamo_disable = True  # type: ignore[attr-defined]
     return function
+
+
+def with_code_of_its_own(function: F) -> F:
+    """Copy a function, so that Dynamo compiles it apart from the original.
+
+    Dynamo compiles a code object for eight kinds of arguments, and then no more: a method that many
+    classes inherit would use these up for all of them.
+    """
+    code = function.__code__
+    own = FunctionType(
+        code.replace(),
+        function.__globals__,
+        code.co_name,
+        function.__defaults__,
+        function.__closure__,
+    )
+    own.__kwdefaults__ = function.__kwdefaults__
+    return functools.update_wrapper(own, function)  # type: ignore[return-value]
 
 
 class VectorSnapshot:

@@ -271,7 +271,9 @@ def _read_index(folder: Path) -> Mapping[str, Any]:
     try:
         index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if index["format"] != FORMAT:
-            raise DatasetError(f"{path}: of format {index['format']}, expected {FORMAT}")
+            raise DatasetError(
+                f"{path}: of format {index['format']}, expected {FORMAT}; pack the set again"
+            )
         About.read(index)
         if not isinstance(index["fingerprint"], str) or not index["arrays"].keys() <= _ARRAYS:
             raise TypeError

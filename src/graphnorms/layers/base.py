@@ -30,6 +30,7 @@ from graphnorms.layers.norm_options import PlainOptions, place, signature_of
 from graphnorms.layers.running_statistics import by_running
 from graphnorms.layers.shared_statistics import SharedStatistics
 from graphnorms.segments import Segments, as_segments
+from graphnorms.tracing import with_code_of_its_own
 
 Equation = tuple[Point, Tensor | None, Tensor | None, Tensor | None, float]
 """The point, α, γ, β and ε."""
@@ -95,6 +96,8 @@ class Norm(SharedStatistics):
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         cls.__signature__ = signature_of(cls)  # type: ignore[attr-defined]
+        if "forward" not in vars(cls) and cls.__module__.startswith("graphnorms."):
+            cls.forward = with_code_of_its_own(cls.forward)  # type: ignore[method-assign]
 
     def __init__(
         self,

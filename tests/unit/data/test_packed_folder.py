@@ -298,14 +298,21 @@ def test_damaged_folders(
     assert "pack the set again" in str(found.value) or "pack it again" in str(found.value)
 
 
-def test_changed_content_is_found_when_asked_for(tmp_path: Path, mutag: GraphSet) -> None:
+@pytest.mark.parametrize(("name", "at", "value"), [("x", 5, 1), ("x", 0, 99), ("ptr", 3, 53)])
+def test_changed_content_is_found_when_asked_for(
+    name: str, at: int, value: int, tmp_path: Path, mutag: GraphSet
+) -> None:
+    """`load_dataset`, and so every command, asks for it: results are kept with the fingerprint."""
     mutag.save(tmp_path / "set")
-    rows = np.load(tmp_path / "set" / "x.npy", mmap_mode="r+")
-    rows[5] = (rows[5] + 1) % 7
+    rows = np.load(tmp_path / "set" / f"{name}.npy", mmap_mode="r+")
+    assert np.all(rows[at] != value)
+    rows[at] = value
     rows.flush()
     GraphSet.open(tmp_path / "set")
     with pytest.raises(DatasetError, match="fingerprint"):
         GraphSet.open(tmp_path / "set", verify=True)
+    with pytest.raises(DatasetError, match="fingerprint"):
+        load_dataset(tmp_path / "set")
     with pytest.raises(DatasetError, match="exists; remove it"):
         mutag.save(tmp_path / "set")
 

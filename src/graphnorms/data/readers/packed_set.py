@@ -21,7 +21,9 @@ _OF_PACKING: Final = (
 
 
 def read_packed_set(path: Path, reading: Reading) -> GraphSet:
-    """Open a packed folder, see `GraphSet.open`.
+    """Open a packed folder, see `GraphSet.open`, and compare its fingerprint with its arrays.
+
+    A comparison reads all of it many times, and keeps the fingerprint with its results.
 
     Args:
         path: The folder.
@@ -31,7 +33,7 @@ def read_packed_set(path: Path, reading: Reading) -> GraphSet:
         DatasetError: The folder is damaged, an option asks for other features, targets or edges, or
             the columns are not those of a model that is to predict.
     """
-    graphs = open_folder(path)
+    graphs = open_folder(path, verify=True)
     if reading.encoding is not None:
         return _encoded(path, graphs, reading.encoding)
     for name in _OF_PACKING:
