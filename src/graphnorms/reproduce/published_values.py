@@ -234,8 +234,8 @@ LUO: Final = Paper(
     "seed 123. On the others the given splits, of Minesweeper the first three.",
     departures="The authors' numbers without the norm that they chose (their ablation) are not in "
     "their repository, so what has no published value stands alone. The split of Cora and "
-    "CiteSeer is theirs where the nodes have Planetoid's order, which they have by name; a file with "
-    "another order gives another draw.",
+    "CiteSeer is theirs where the nodes have Planetoid's order, which they have by name; a file "
+    "with another order gives another draw.",
 )
 
 PAPERS: Final = {paper.name: paper for paper in (GRAPHNORM, LUO)}
