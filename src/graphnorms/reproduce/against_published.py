@@ -235,14 +235,18 @@ def conclusion(rows: Sequence[Row], protocols: Sequence[str]) -> str:
     if not judged:
         return "No published value has all its trials here yet, so nothing is said of any."
     missed = [(row, found) for row, found in judged if not found.agrees]
-    widest = max(found.less_published.half_width for _, found in judged if found.less_published)
+    differences = [found.less_published for _, found in judged if found.less_published]
+    widest = max(each.half_width for each in differences)
+    below = sum(each.mean < 0 for each in differences)
     within = len(judged) - len(missed)
     recalled = sum(row.published is not None and row.published.recalled for row, _ in judged)
     said = (
         f"Of {several(len(judged), 'published value')} trained here in full"
         f"{f' ({recalled} of them quoted from memory)' if recalled else ''}, {within} "
         f"{'comes' if within == 1 else 'come'} out again: the interval of the difference, up to "
-        f"{widest:.1f} points to each side, holds 0."
+        f"{widest:.1f} points to each side, holds 0. {below} of the {len(judged)} "
+        f"{'is' if below == 1 else 'are'} lower here than published; the mean difference is "
+        f"{signed(float(np.mean([each.mean for each in differences])))} points."
     )
     if not missed:
         return f"{said} None is missed."

@@ -241,6 +241,7 @@ def test_what_is_missed_is_said_with_its_size() -> None:
     assert "None is missed" in conclusion([row_of(84.5)], ["paper"])
     said = conclusion([row_of(84.5), row_of(74.0)], ["paper"])
     assert "Of 2 published values trained here in full, 1 comes out again: the interval" in said
+    assert "1 of the 2 is lower here than published; the mean difference is −0.8 points." in said
     assert "Not reproduced: GraphNorm on PTC in GIN by −6.0 [" in said
     by_script = replace(row_of(74.0), trained=row_of(74.0).trained | {SCRIPT: trained_of(79.0)})
     assert "None is missed" in conclusion([by_script], [SCRIPT, "paper"]), "the script goes first"
