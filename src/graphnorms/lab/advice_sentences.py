@@ -23,7 +23,7 @@ def advice(verdict: Verdict, name: Name) -> str:
     rivals = [name(norm) for norm in found.soonest if norm != found.norm]
     reasons = []
     if not others:
-        reasons.append(_standing(found, name, verdict.noun))
+        reasons.append(_standing(verdict, found, name))
     elif found.steps_to_target is not None:
         when = f"reaches the target in {several(found.steps_to_target, 'step')}"
         if rivals and len(rivals) <= MOST_NAMED:
@@ -54,7 +54,7 @@ def advice(verdict: Verdict, name: Name) -> str:
     body = f"{among}{'; '.join(reasons)}".removesuffix(", ")  # a table gives no reasons
     limits = ""
     if others and found.unproven:
-        limits = f" {name(found.among[0])} has {_standing(found, name, verdict.noun)}."
+        limits = f" {name(found.among[0])} has {_standing(verdict, found, name)}."
     return f"{head}; {body}{_decided(found.decided_by)}.{limits}{_against_chance(verdict, found)}"
 
 
@@ -68,13 +68,16 @@ def _parameters(verdict: Verdict, extra: int, name: Name) -> str:
     return f"it has {abs(extra)} parameters {way} than {name(verdict.baseline)}"
 
 
-def _standing(found: Recommendation, name: Name, noun: str) -> str:
+def _standing(verdict: Verdict, found: Recommendation, name: Name) -> str:
     """Say which norms the leader is shown to beat."""
     if not found.unproven:
-        return f"shown to be better than every other {noun} that was ranked"
-    if len(found.unproven) > MOST_NAMED:
-        return f"the best mean, not shown to be better than {len(found.unproven)} others"
-    return f"the best mean, not shown to be better than {listing(map(name, found.unproven))}"
+        return f"shown to be better than every other {verdict.noun} that was ranked"
+    best, *others = (verdict.row(norm).score for norm in (found.among[0], *found.unproven))
+    shared = any(best and other and best.mean == other.mean for other in others)
+    mean = "a mean that no other exceeds" if shared else "the best mean"
+    many = len(found.unproven) > MOST_NAMED
+    named = f"{len(others)} others" if many else listing(map(name, found.unproven))
+    return f"{mean}, not shown to be better than {named}"
 
 
 def _against_chance(verdict: Verdict, found: Recommendation) -> str:

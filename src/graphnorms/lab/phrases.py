@@ -71,6 +71,12 @@ def listing(words: Iterable[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
+def first_of(words: Iterable[str], most: int = MOST_NAMED) -> str:
+    """Join the first of some words, and say how many more there are: `a, b and 4 more`."""
+    items = list(words)
+    return listing([*items[:most], *([f"{len(items) - most} more"] if len(items) > most else [])])
+
+
 def several(number: float, noun: str) -> str:
     """Write how many of something: `1 step`, `12 steps`; numbers are rounded to whole ones."""
     return f"{number:.0f} {noun}{'' if f'{number:.0f}' == '1' else 's'}"

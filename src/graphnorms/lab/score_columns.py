@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from graphnorms.errors import unknown_name
-from graphnorms.lab.phrases import MOST_NAMED, listing
+from graphnorms.lab.phrases import first_of, listing
 from graphnorms.lab.score_metric import GENERIC, bare, kind_of, last_part, plain
 from graphnorms.lab.score_tables import Columns, ScoreTable
 
@@ -138,14 +139,27 @@ def find_roles(table: ScoreTable, given: Mapping[str, str]) -> Roles:
         if role in roles:
             continue
         found = _by_name(table, names, taken)
-        if role == "method":
+        if role == "method":  # sooner one of texts than of numbers, which may be runs
             found = [name for name in found if len(set(_labels(table, name))) > 1] or found
+            found.sort(key=lambda name: _numeric(table, name))
         if found:
             roles[role] = found[0]
             taken.add(found[0])
     if roles.get("fold") and plain(roles["fold"]).startswith("split"):
         roles["split"] = roles["fold"]
+    if "method" not in roles and (text := _repeated_text(table, taken)):
+        roles["method"] = text
+        taken.add(text)
     numeric = [name for name in table.columns if name not in taken and _numeric(table, name)]
+    if "method" in roles and not roles.keys() & {"fold", "seed", "repeat", "dataset"}:
+        pairing = next((name for name in numeric if _pairs(table, roles["method"], name)), None)
+        if pairing is not None and len(numeric) > 1:
+            roles["seed"] = pairing
+            numeric.remove(pairing)
+            notes.append(
+                f"Column {pairing!r} has the same numbers for every method, each once: scores with "
+                "the same number belong together."
+            )
     if "score" not in roles:
         roles, wide = _find_scores(table, roles, numeric, notes)
         if wide is not None:
@@ -174,8 +188,7 @@ def _find_scores(
         ranked = sorted(likely, key=lambda name: (_unlikeliness(name), likely.index(name)))
         others = [name for name in ranked[1:] if _unlikeliness(name) < _TIME]
         if others:
-            shown = listing(others[:MOST_NAMED])
-            notes.append(f"The score is {ranked[0]!r}; --score takes another: {shown}.")
+            notes.append(f"The score is {ranked[0]!r}; --score takes another: {first_of(others)}.")
         return roles | {"score": ranked[0]}, None
     named = [
         name
@@ -194,7 +207,7 @@ def _find_scores(
         )
     if "method" not in roles:
         names = {name: name for name in numeric}
-        notes.append(f"One column per method: {listing(numeric)}.")
+        notes.append(f"One column per method: {first_of(numeric)}.")
         return roles, ("method", names)
     repeats = {name: _REPEATED.fullmatch(name.strip()) for name in numeric}
     if all(repeats.values()):
@@ -203,10 +216,10 @@ def _find_scores(
         if kinds == {"split"}:
             roles = roles | {"split": numeric[0]}
         labels = {name: match.group(2) for name, match in repeats.items() if match}
-        notes.append(f"One column per {role}: {listing(numeric[:MOST_NAMED])}.")
+        notes.append(f"One column per {role}: {first_of(numeric)}.")
         return roles, (role, labels)
     if "dataset" not in roles:
-        notes.append(f"One column per data set: {listing(numeric[:MOST_NAMED])}.")
+        notes.append(f"One column per data set: {first_of(numeric)}.")
         return roles, ("dataset", {name: name for name in numeric})
     raise ValueError(
         f"none of the columns {listing(numeric)} is called like a score; --score names it"
@@ -266,6 +279,33 @@ def _method_by_content(table: ScoreTable, taken: set[str]) -> str:
     raise ValueError(
         f"no column looks like the methods; --method names it, of {listing(table.columns)}"
     )
+
+
+def _repeated_text(table: ScoreTable, taken: set[str]) -> str:
+    """Return the one column of text of which every label stands in several rows, or ""."""
+    found = [
+        name
+        for name in table.columns
+        if name not in taken
+        and not _numeric(table, name)
+        and len(counts := Counter(_labels(table, name))) > 1
+        and min(counts.values()) > 1
+    ]
+    return found[0] if len(found) == 1 else ""
+
+
+def _pairs(table: ScoreTable, method: str, name: str) -> bool:
+    """Whether a column has the same whole numbers in the rows of every method, each once."""
+    if method not in table.columns or _likely_score(name):
+        return False
+    numbers: dict[str, list[float]] = {}
+    for label, value in zip(_labels(table, method), table.columns[name], strict=True):
+        number = number_of(value)[0]
+        if number is None or not number.is_integer():
+            return False
+        numbers.setdefault(label, []).append(number)
+    each = [sorted(of) for of in numbers.values()]
+    return len(each) > 1 and len({*each[0]}) == len(each[0]) > 1 and each == each[:1] * len(each)
 
 
 def _by_name(table: ScoreTable, names: Sequence[str], taken: set[str]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from graphnorms.lab.phrases import MOST_NAMED, listing, several
+from graphnorms.lab.phrases import MOST_NAMED, first_of, listing, several
 from graphnorms.lab.score_columns import FAILURES, Roles, find_roles, label_of, number_of
 from graphnorms.lab.score_metric import ScoreMetric, metric_of
 from graphnorms.lab.score_tables import ScoreTable
@@ -284,10 +284,31 @@ def _metrics(entries: Sequence[Entry], roles: Roles, higher: bool | None) -> dic
         if not math.isnan(entry.score):
             values.setdefault(name, []).append(entry.score)
     found = {name: metric_of(name, values.get(name, []), higher) for name in values}
+    if any(metric.percent for metric in found.values()):
+        _refuse_mixed(entries)
     missing = [dataset for dataset, name in names.items() if name not in found]
     if missing:
         raise ValueError(f"{missing[0] or 'the table'} has no score at all")
     return {dataset: found[name] for dataset, name in names.items()}
+
+
+def _refuse_mixed(entries: Iterable[Entry]) -> None:
+    """Raise a `ValueError` if some methods have fractions, and others percentages."""
+    scores: dict[tuple[str, str], list[float]] = {}
+    for entry in entries:
+        if not math.isnan(entry.score):
+            scores.setdefault((entry.dataset, entry.method), []).append(entry.score)
+    fractions = [method for (_, method), of in scores.items() if _LEAST < min(of) <= max(of) <= 1]
+    percent = [method for (_, method), of in scores.items() if min(of) > 1]
+    if fractions and percent:
+        few, many = (first_of(map(repr, dict.fromkeys(each))) for each in (fractions, percent))
+        raise ValueError(
+            f"the scores of {few} are fractions, and those of {many} percentages; write all alike"
+        )
+
+
+_LEAST: Final = 0.1
+"""What is meant for a percentage is hardly between this and 1."""
 
 
 def _failures(entries: Iterable[Entry], table: ScoreTable) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ _NUMBERS_UP: Final = {
 _NUMBERS_DOWN: Final = {
     "mae": "mae|mean_absolute_error",
     "rmse": "rmse|root_mean_squared_error",
-    "error": "mse|mean_squared_error|mape|loss|nll|bce|cross_entropy|ppl|brier|ece|fid|wer|cer",
+    "error": "mse|mean_squared_error|mape|smape|rmsle|msle|crps|loss|log_loss|nll|bce|"
+    "cross_entropy|ppl|perplexity|brier|ece|fid|wer|cer|regret|deviance",
     "share": "err|error|error_rate",
     "time": "time|seconds|runtime|latency|duration|memory|flops|steps|epochs_to_target",
 }
@@ -45,6 +47,11 @@ _PARTS: Final = (
     "dev",
 )
 _PERCENT: Final = ("percent", "pct", "%")
+_UNITS: Final = (
+    *("ev", "mev", "kcal", "kj", "mol", "kcalmol", "hartree", "ha", "mha", "k", "a", "angstrom"),
+    *("debye", "atom", "cm", "nm", "gpa", "usd", "eur"),
+)
+"""Units that stand behind the name of an error, without brackets."""
 
 _ASSUMED: Final = "assumed; else --lower-is-better"
 
@@ -75,12 +82,15 @@ def plain(name: str) -> str:
 
 def last_part(name: str) -> str:
     """Return the last part of a path: `acc` of `test/acc`, `test_acc` of `summary.test_acc`."""
-    return re.split(r"[./](?!\d)", name)[-1] or name
+    return re.split(r"[./](?!\d)(?![^(\[]*[)\]])", name)[-1] or name  # not within brackets
 
 
 def bare(name: str) -> str:
     """Return a name without the part of the data, its unit and the path before it."""
-    words = [word for word in plain(name).split("_") if word not in (*_PERCENT, "in")]
+    named = re.sub(r"\([^)]*\)|\[[^]]*\]", " ", name)
+    words = [word for word in plain(named).split("_") if word not in (*_PERCENT, "in")]
+    while len(words) > 1 and words[-1] in _UNITS:
+        words = words[:-1]
     while len(words) > 1 and words[0] in _PARTS:
         words = words[1:]
     while len(words) > 1 and words[-1] in _PARTS:
@@ -138,6 +148,7 @@ def metric_of(name: str, values: Iterable[float], higher: bool | None = None) ->
             higher_is_better=up,
             fraction=share,
             kinds=(),
+            most=1.0 if share else math.inf,
         )
     way = f"{'higher' if up else 'lower'} is better"
     how = "as said" if higher is not None else "from its name" if known else _ASSUMED

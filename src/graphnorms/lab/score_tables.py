@@ -147,9 +147,10 @@ def _from_csv(text: str, path: Path) -> ScoreTable:
 
 def _decimal(entry: str, comma: bool) -> str:
     """Return an entry with a decimal point where it has a decimal comma."""
-    if comma and entry.count(",") == 1 and entry.replace(",", "").lstrip("-").isdigit():
-        return entry.replace(",", ".")
-    return entry
+    number = entry.rstrip("% ").replace(",", "").lstrip("-")
+    return (
+        entry.replace(",", ".") if comma and entry.count(",") == 1 and number.isdigit() else entry
+    )
 
 
 def _from_json(text: str, path: Path) -> ScoreTable:

@@ -29,6 +29,8 @@ def _order(verdict: Verdict, name: Name) -> str:
         if verdict.best is not None and verdict.trivial is not None:
             trivial = trivial_name(verdict.scale.metric)
             return f"Speed: not timed, as no {verdict.noun} is shown to beat {trivial}."
+        if any(row.done for row in verdict.rows):
+            return f"Speed: not timed, as no trial was completed by every {verdict.noun}."
         return "Speed: no trial was completed, so there is nothing to judge."
     first = verdict.row(verdict.speed_order[0])
     if first.reached == 0:

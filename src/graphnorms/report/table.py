@@ -301,7 +301,8 @@ def _ends_of(name: str, estimate: Estimate | None) -> dict[str, float | None]:
 def _steps(row: NormSummary, verdict: Verdict) -> str:
     if row.steps_to_target is not None:
         return f"{row.steps_to_target:.0f}"
-    return f"{row.trials - row.reached} miss" if row.trials and verdict.target is not None else "–"
+    timed = verdict.target is not None and row.norm in verdict.speed_order
+    return f"{row.trials - row.reached} miss" if row.trials and timed else "–"
 
 
 def _seconds(value: float | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.models import NormMaker, derive_seed
 from graphnorms.process_state import known_state
 from graphnorms.training.checkpoints import Checkpoints
+from graphnorms.training.metrics import Metric, metric_named
 from graphnorms.training.record import Record, environment_of
 from graphnorms.training.trainer import Trainer
 from graphnorms.training.trial_config import TrialConfig
@@ -175,6 +176,7 @@ def run_own_trial(
             else:
                 result = trainer.function(**trainer.asked(given))
         scores = scores_of(result, trainer.name, needs_validation=config.stage == "select")
+        check_range(scores, metric_named(config.metric), trainer.name)
     counts = {f"{part}_items": len(getattr(items, part)) for part in ("train", "validation")}
     tested = len(items.test) if config.stage == "final" else 0
     counts |= {"parameters": start.parameters} if start.parameters else {}
@@ -222,6 +224,23 @@ def scores_of(result: Any, name: str, *, needs_validation: bool) -> dict[str, fl
     if not math.isfinite(found[f"{wanted}_score"]):
         raise ValueError(f"{name}: the {wanted} score is {found[f'{wanted}_score']}")
     return found
+
+
+def check_range(scores: Mapping[str, float], metric: Metric, name: str) -> None:
+    """Raise a `ValueError` if a score is none that the metric can have, such as a percentage."""
+    least, most = sorted((metric.least, metric.most))
+    for part in ("validation", "test"):
+        value = scores.get(f"{part}_score", least)
+        if math.isfinite(value) and not least - _ROUNDING <= value <= most + _ROUNDING:
+            to = f" to {most:g}" if math.isfinite(most) else " on"
+            hint = "; a percentage is to be divided by 100" if metric.fraction else ""
+            raise ValueError(
+                f"{name}: the {part} score is {value:g}, expected {metric.title} from "
+                f"{least:g}{to}{hint}"
+            )
+
+
+_ROUNDING: Final = 1e-6
 
 
 def _value(config: TrialConfig, name: str) -> Any:

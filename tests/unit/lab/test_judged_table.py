@@ -214,6 +214,11 @@ def test_percentages_are_fractions() -> None:
         ("std_mae", [0.2, 0.3], False, False, False),
         ("quality", [0.1, 0.5], True, True, False),
         ("quality", [3.0, 500.0], True, False, False),
+        ("test MAE (eV)", [0.1, 0.5], False, False, False),
+        ("test_mae_ev", [0.1, 0.5], False, False, False),
+        ("RMSE [kcal/mol]", [1.1, 1.5], False, False, False),
+        ("Test Accuracy (%)", [80.0, 90.0], True, True, True),
+        ("perplexity", [20.0, 30.0], False, False, False),
     ],
 )
 def test_what_a_metric_is(
@@ -226,6 +231,35 @@ def test_what_a_metric_is(
         percent,
     )
     assert metric_of(name, values, higher=not higher).metric.higher_is_better is not higher
+
+
+def test_numbers_of_runs_are_no_methods() -> None:
+    """A column of text has them, whatever the header is called; equal numbers are paired."""
+    expected = graphnorms.judge(rows()).verdict.differences
+    for method, run in (("Modell", "Lauf"), ("name", "experiment"), ("algo", "rep_no")):
+        named = [{method: r["model"], run: r["seed"], "accuracy": r["accuracy"]} for r in rows()]
+        shuffled = [named[at] for at in np.random.default_rng(0).permutation(len(named))]
+        judged = graphnorms.judge(shuffled)
+        assert judged.verdict.differences == expected
+        assert f"Column {run!r} has the same numbers for every method" in "".join(judged.notes)
+
+
+def test_decimal_commas_with_percent_signs(tmp_path: Path) -> None:
+    lines = [f"{r['model']};{r['seed']};{100 * r['accuracy']:.8f} %" for r in rows()]
+    text = "model;seed;accuracy\n" + "\n".join(lines).replace(".", ",")
+    (tmp_path / "a.csv").write_text(text)
+    found, expected = graphnorms.judge(tmp_path / "a.csv").verdict, graphnorms.judge(rows()).verdict
+    for ours, theirs in zip(found.differences, expected.differences, strict=True):
+        assert ours.estimate.mean == pytest.approx(theirs.estimate.mean)
+
+
+def test_a_wide_table_has_the_margin_of_a_long_one() -> None:
+    wide = table(column="fold").pivot(index="fold", columns="model", values="accuracy")
+    judged = graphnorms.judge(wide.reset_index())
+    assert judged.verdict.margin == graphnorms.judge(table(column="fold")).verdict.margin == 0.01
+    folds = wide.T.set_axis([f"fold{fold}" for fold in wide.index], axis=1).reset_index()
+    notes = "".join(graphnorms.judge(folds).notes)
+    assert "One column per fold: fold0, fold1, fold2, fold3, fold4, fold5 and 4 more." in notes
 
 
 @pytest.mark.parametrize(
@@ -416,6 +450,11 @@ def test_results_of_graphgym(tmp_path: Path) -> None:
         ([r for r in rows() if r["model"] == "GIN"], {}, "one method, 'GIN', with 10 scores"),
         ([*rows(), {"model": "GIN", "seed": 3, "accuracy": 0.5}], {}, "there twice .*'accuracy'"),
         ([{**rows()[0], "accuracy": "good"}, *rows()[1:]], {}, "no number, e.g. 'good' in row 1"),
+        (
+            [r | {"accuracy": r["accuracy"] * (100 if r["model"] == "GIN" else 1)} for r in rows()],
+            {},
+            "scores of 'GCN' and 'GAT' are fractions, and those of 'GIN' percentages",
+        ),
         ([{"x": "b", "y": "a"}], {}, "no column looks like the scores"),
         ([{"x": 1, "acc": 0.5}, {"x": 2, "acc": 0.6}], {}, "no column looks like the methods"),
         ([], {}, "no rows"),

@@ -16,8 +16,8 @@ import graphnorms
 from graphnorms.data import from_pyg, load_dataset
 from graphnorms.data.pyg_list import to_pyg
 from graphnorms.layers.own_norm import OwnNorm
-from graphnorms.training.metrics import logged_metric, metric_named, part_of
-from graphnorms.training.own_training import Report, TrialNorm, scores_of
+from graphnorms.training.metrics import METRICS, logged_metric, metric_named, part_of
+from graphnorms.training.own_training import Report, TrialNorm, check_range, scores_of
 from graphnorms.training.trainer import Trainer
 from graphnorms.training.trial_start import TrialStart
 
@@ -59,6 +59,22 @@ def test_what_is_no_score_is_told_in_one_line(result, select, expected) -> None:
     with pytest.raises(ValueError, match=expected) as caught:
         scores_of(result, "train", needs_validation=select)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("metric", "score", "message"),
+    [
+        ("accuracy", 85.3, "the test score is 85.3, expected accuracy from 0 to 1; a percentage"),
+        ("mcc", -1.5, "the test score is -1.5, expected MCC from -1 to 1$"),
+        ("mae", -0.2, "the test score is -0.2, expected MAE from 0 on$"),
+        ("r2", 1.2, "the test score is 1.2, expected R² from -inf to 1$"),
+    ],
+)
+def test_a_score_that_the_metric_cannot_have_is_refused(metric, score, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_range({"test_score": score}, METRICS[metric], "train")
+    check_range({"validation_score": 1.0, "test_score": 1 + 1e-9}, METRICS[metric], "train")
+    check_range({"test_score": math.nan}, METRICS[metric], "train")
 
 
 def test_a_function_gets_the_options_that_it_names() -> None:
