@@ -124,13 +124,13 @@ SOURCE = """
 import numpy as np
 
 def train(norm, split, seed):
-    return {"test": len(split.test), "val": 1.0}
+    return {"test": len(split.test) / 100, "val": 1.0}
 
 def nothing(norm):
     pass
 
 def unlike(norm):
-    return {"test": 1.0} if norm.name == "none" else {"test": 1.0, "val": 2.0}
+    return {"test": 1.0} if norm.name == "none" else {"test": 1.0, "val": 0.5}
 
 def wrong(norm, split, gamma):
     return 1.0
@@ -139,7 +139,7 @@ def text(norm):
     return "good"
 
 def sized(norm, split, seed, report, epochs=1, layers=2, width=8):
-    return {"test": 10 * layers + width + (norm.name == "graph"), "val": 0}
+    return {"test": (10 * layers + width + (norm.name == "graph")) / 100, "val": 0}
 
 def targets():
     return np.arange(40) % 2
@@ -169,7 +169,7 @@ def test_a_run_of_a_named_function_is_resumed(capsys, monkeypatch) -> None:
     assert command(*words) == 0
     assert command("--resume", "-o", "runs/targets-own_trials_train") == 0
     found = open_comparison("runs/targets-own_trials_train")
-    assert [record.outcome["test_score"] for record in found.records] == [20] * 4
+    assert [record.outcome["test_score"] for record in found.records] == [0.2] * 4
     assert "--trial own_trials:train" in found.command
     assert "--model" not in found.command
     capsys.readouterr()
@@ -215,7 +215,7 @@ def test_options_and_own_arguments_of_a_function_are_varied(capsys, monkeypatch)
     found = open_comparison("sized")
     means = {row.norm: row.score.mean for row in found.verdict.rows}
     assert means == {
-        f"{norm} layers={layers} width={width}": 10 * layers + width + (norm == "graph")
+        f"{norm} layers={layers} width={width}": (10 * layers + width + (norm == "graph")) / 100
         for norm in ("none", "graph")
         for layers in (2, 3)
         for width in (8, False)

@@ -233,10 +233,10 @@ def check_range(scores: Mapping[str, float], metric: Metric, name: str) -> None:
         value = scores.get(f"{part}_score", least)
         if math.isfinite(value) and not least - _ROUNDING <= value <= most + _ROUNDING:
             to = f" to {most:g}" if math.isfinite(most) else " on"
-            hint = "; a percentage is to be divided by 100" if metric.fraction else ""
+            percentage = "divide a percentage by 100, or " if metric.fraction else ""
             raise ValueError(
-                f"{name}: the {part} score is {value:g}, expected {metric.title} from "
-                f"{least:g}{to}{hint}"
+                f"{name}: the {part} score is {value:g}, expected {metric.title} from {least:g}{to}"
+                f"; {percentage}name another score with --metric NAME:max or NAME:min"
             )
 
 

@@ -201,7 +201,7 @@ def train(norm, split, seed, report):
         report(epoch, train_loss=epoch)
         report.save(epoch + 1, model=model)
         saved = model.weight.flatten().tolist()
-    return {"test": float(model.weight.detach().sum()), "val": 0.5}
+    return {"test": float(model.weight.detach().sum().sigmoid()), "val": 0.5}
 """
 
 
@@ -231,7 +231,7 @@ def late(norm, split, seed, report):
             time.sleep(1.2)
         report(epoch, train_loss=epoch)
         report.save(epoch + 1)
-    return 1 + first
+    return (1 + first) / 4
 
 
 @pytest.mark.usefixtures("stub_page")

@@ -64,10 +64,14 @@ def test_what_is_no_score_is_told_in_one_line(result, select, expected) -> None:
 @pytest.mark.parametrize(
     ("metric", "score", "message"),
     [
-        ("accuracy", 85.3, "the test score is 85.3, expected accuracy from 0 to 1; a percentage"),
-        ("mcc", -1.5, "the test score is -1.5, expected MCC from -1 to 1$"),
-        ("mae", -0.2, "the test score is -0.2, expected MAE from 0 on$"),
-        ("r2", 1.2, "the test score is 1.2, expected R² from -inf to 1$"),
+        (
+            "accuracy",
+            85.3,
+            "the test score is 85.3, expected accuracy from 0 to 1; divide a percentage by",
+        ),
+        ("mcc", -1.5, "the test score is -1.5, expected MCC from -1 to 1; name another"),
+        ("mae", -0.2, "the test score is -0.2, expected MAE from 0 on; name another"),
+        ("r2", 1.2, "the test score is 1.2, expected R² from -inf to 1; name another"),
     ],
 )
 def test_a_score_that_the_metric_cannot_have_is_refused(metric, score, message) -> None:
