@@ -58,6 +58,17 @@ class Picky(Net):
 
 def never(norm):
     raise RuntimeError("the disk is full")
+
+
+def refuses(norm):
+    raise ValueError("boom")
+
+
+class Untrained(Net):
+    def forward(self, x, edge_index, batch, batch_size):
+        if self.training:
+            raise ValueError("not trained")
+        return super().forward(x, edge_index, batch, batch_size)
 '''
 SMALL = {"folds": 2, "epochs": 2, "learning_rate": (0.003, 0.01), "workers": 1}
 SMALLEST = {"protocol": "split", "runs": 1, "folds": None, "learning_rate": 0.01}
@@ -170,6 +181,17 @@ def test_a_dry_run_tells_what_the_model_does_not_run_with(
     assert not (folder / "runs").exists()
 
 
+def test_a_dry_run_tells_that_no_training_step_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", "--model", "own_nets:Untrained", "--norms", "none,batch", "--dry-run"]
+    monkeypatch.setattr(sys, "argv", ["graphnorms", *words])
+    assert cli.main() == 2
+    assert capsys.readouterr().err == (
+        "graphnorms: a training step fails with every norm; with batch: ValueError: not trained\n"
+    )
+
+
 def test_norms_differ_in_the_norm_alone(
     folder: Path, in_this_process: list[str], stub_page
 ) -> None:
@@ -216,6 +238,7 @@ def found() -> Any:
         ("nowhere:Net", "nowhere:Net: no module 'nowhere' in "),
         ("own_nets:nn", "own_nets:nn is of type module, expected a function that makes a model"),
         ("own_nets:never", "^own_nets:never raised RuntimeError: the disk is full$"),
+        ("own_nets:refuses", "^own_nets:refuses raised ValueError: boom$"),
         ("../own_nets.py:Net", "'../own_nets.py:Net': ../own_nets.py is not a module below"),
         ("ginn", "unknown model 'ginn'; did you mean gin.*; one of your own is module:function"),
     ],

@@ -50,6 +50,9 @@ def estimate(plan: Plan, kept: Iterable[Record] = ()) -> Expectation:
     Args:
         plan: What is going to be done.
         kept: Outcomes of trials that are not run again.
+
+    Raises:
+        ValueError: Code of the user's fails with every norm.
     """
     from graphnorms.training import measure_pace, threads
     from graphnorms.user_code import no_exit
@@ -69,9 +72,14 @@ def estimate(plan: Plan, kept: Iterable[Record] = ()) -> Expectation:
                         config, plan.dataset, factory=plan.function, norms=plan.norm_functions
                     )
             except Exception as error:
-                if not plan.runs_own_code or len(failing) + 1 == len(configs):
+                if not plan.runs_own_code:
                     raise
                 failing[norm] = reason_of(error)
+                if len(failing) == len(configs):
+                    raise ValueError(
+                        f"a training step fails with every {settings.noun}; with {norm}: "
+                        f"{failing[norm]}"
+                    ) from error
     return Expectation(
         seconds=seconds_of_trials(settings, paces, plan, kept),
         failing=failing,

@@ -259,8 +259,17 @@ def _require_one(plan: Plan, architecture: Mapping[str, Any]) -> None:
             first = first or error
     assert first is not None
     text = one_line(first)
-    if isinstance(first, ValueError):
+    if isinstance(first, ValueError) and _is_ours(first):
         text = text.removeprefix(f"{type(first).__name__}: ")
     else:
         text = f"{factory.name} raised {text}"
     raise ValueError(text) from first
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether a function of graphnorms raised it, whose message says all."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    name = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
+    return name.partition(".")[0] == __name__.partition(".")[0]
