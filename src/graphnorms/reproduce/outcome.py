@@ -87,7 +87,7 @@ class Outcome:
 def _nothing(paper: Paper, out: Path) -> GraphnormsError:
     """Say that a folder has nothing of what was asked for, and what it has or how to train it."""
     call = f"graphnorms reproduce {paper.name} --out {out}"
-    cut = [part.epochs for part in cut_down(out)]
+    cut = [part.epochs for part in cut_down(paper, out)]
     if cut:
         return GraphnormsError(
             f"{out} has trials of {paper.name} for {' and '.join(map(str, cut))} epochs, and no "

@@ -263,7 +263,12 @@ def trained(paper: Paper, part: Part, out: Path) -> Iterator[tuple[Cell, Compari
                 yield cell, found
 
 
-def cut_down(out: Path) -> list[Part]:
-    """Return what a folder has of a paper cut down to fewer epochs, by their number."""
+def cut_down(paper: Paper, out: Path) -> list[Part]:
+    """Return what a folder has of a paper cut down to fewer epochs, by their number.
+
+    Raises:
+        GraphnormsError: A file is damaged.
+    """
     found = (re.search(r"-(\d+)-epochs$", folder.name) for folder in out.glob("*-epochs"))
-    return [Part(epochs=epochs) for epochs in sorted({int(match[1]) for match in found if match})]
+    parts = [Part(epochs=epochs) for epochs in sorted({int(match[1]) for match in found if match})]
+    return [part for part in parts if any(trained(paper, part, out))]

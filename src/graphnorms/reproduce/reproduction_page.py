@@ -30,8 +30,8 @@ _SELECTIONS: Final = {
     "by them, too. The epoch is selected as in the paper. Where there are such settings, values "
     "are judged by them.",
     "nested": "*Honest selection*: in every fold the epoch is chosen by the accuracy on a tenth of "
-    "the training graphs, and the score is that of the fold at that epoch, which chose nothing. "
-    "Training has a tenth fewer graphs so; all else is the same.",
+    "the training graphs, so that a tenth fewer are trained on, and the score is that of the fold "
+    "at that epoch, which chose nothing; all else is the same.",
     "split": "The score is that on the test nodes at the epoch with the best score on the "
     "validation nodes.",
 }
@@ -71,7 +71,7 @@ def fill(page: Path, results: Path) -> list[Path]:
         _paper_of(slot, page)
     copies, kept = page.with_suffix(""), []
     for name, paper in PAPERS.items():
-        for part in (Part(), *cut_down(results / name)):
+        for part in (Part(), *cut_down(paper, results / name)):
             for cell, comparison in trained(paper, part, results / name):
                 folder = copies / name / cell.folder
                 keep(comparison.folder, folder)
@@ -85,7 +85,7 @@ def fill(page: Path, results: Path) -> list[Path]:
     def body(slot: str) -> str | None:
         paper = _paper_of(slot, page)
         folder = copies / paper.name
-        parts = (Part(), *cut_down(folder))
+        parts = (Part(), *cut_down(paper, folder))
         part = next((each for each in parts if any(trained(paper, each, folder))), None)
         if part is None:
             return None
@@ -114,13 +114,13 @@ def _body(outcome: Outcome, folder: Path, base: Path, studies: Iterable[Path]) -
         f"*Departures.* {paper.departures}",
         "*Differences* to a published value, which is known by its mean and standard deviation "
         "alone (± is that over the folds, splits or seeds), have the interval of two independent "
-        "samples (Welch). On the authors' folds or splits they are not independent, and the "
-        "interval is rather too wide. Differences between norms trained here are paired; over "
+        "samples (Welch). On the authors' folds or splits the two are not independent, and "
+        "the interval is rather too wide. Differences between norms trained here are paired; over "
         "folds and splits their interval is corrected for training sets that overlap (Nadeau & "
         "Bengio).",
     ]
     parts += _tables(outcome, "###")
-    cut = cut_down(folder) if outcome.epochs is None else []
+    cut = cut_down(paper, folder) if outcome.epochs is None else []
     shorter = [Outcome.of(paper, folder, part) for part in cut]
     for less in shorter:
         title = f"### Cut down to {several(less.epochs or 0, 'epoch')}"

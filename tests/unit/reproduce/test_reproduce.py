@@ -360,10 +360,16 @@ def test_the_page_has_tables_figures_and_no_path(run: Path, tmp_path: Path) -> N
 def test_a_paper_that_was_only_cut_down_has_a_page(run: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- reproduce: graphnorm -->\n<!-- end -->\n")
-    fill(page, run)
+    shutil.copytree(run, tmp_path / "results")
+    fill(page, tmp_path / "results")
     text = page.read_text()
     assert "**Cut down to 2 epochs, so that no published value is reproduced.**" in text
     assert "### GIN on MUTAG" in text
+    (
+        tmp_path / "results" / "graphnorm" / "MUTAG-gin-paper-3-epochs"
+    ).mkdir()  # left by a run that was broken off
+    fill(page, tmp_path / "results")
+    assert page.read_text() == text
 
 
 @pytest.mark.parametrize("protocol", ["paper", "nested"])
