@@ -267,13 +267,8 @@ def _note_others(
 
 def _method_by_content(table: ScoreTable, taken: set[str]) -> str:
     """Take the one column of text that has the same few labels again and again."""
-    texts = [
-        name
-        for name in table.columns
-        if name not in taken
-        and not _numeric(table, name)
-        and 1 < len(set(_labels(table, name))) < max(3, len(table))
-    ]
+    most = max(3, len(table))
+    texts = [name for name, of in _counted_texts(table, taken).items() if 1 < len(of) < most]
     if len(texts) == 1:
         return texts[0]
     raise ValueError(
@@ -283,15 +278,15 @@ def _method_by_content(table: ScoreTable, taken: set[str]) -> str:
 
 def _repeated_text(table: ScoreTable, taken: set[str]) -> str:
     """Return the one column of text of which every label stands in several rows, or ""."""
-    found = [
-        name
-        for name in table.columns
-        if name not in taken
-        and not _numeric(table, name)
-        and len(counts := Counter(_labels(table, name))) > 1
-        and min(counts.values()) > 1
-    ]
+    counted = _counted_texts(table, taken).items()
+    found = [name for name, of in counted if len(of) > 1 and min(of.values()) > 1]
     return found[0] if len(found) == 1 else ""
+
+
+def _counted_texts(table: ScoreTable, taken: set[str]) -> dict[str, Counter[str]]:
+    """Count the labels of each column of text that has no role yet."""
+    names = (name for name in table.columns if name not in taken and not _numeric(table, name))
+    return {name: Counter(_labels(table, name)) for name in names}
 
 
 def _pairs(table: ScoreTable, method: str, name: str) -> bool:

@@ -25,10 +25,10 @@ _SELECTIONS: Final = {
     "paper": "*The paper's selection* is the single epoch with the best validation accuracy "
     "averaged over the folds, quoted with the standard deviation over the folds there: the graphs "
     "that choose it measure it, so that it is optimistic.",
-    SCRIPT: "*The script's settings*: those of a script that the authors published for GraphNorm "
-    "on this data set, which depart from the protocol as told below; the other norms are trained "
-    "by them, too. The epoch is selected as in the paper. Where there are such settings, values "
-    "are judged by them.",
+    SCRIPT: "*The script's settings*: for GraphNorm on this data set the authors published a "
+    "script, whose settings depart from the protocol as told below; here the other norms are "
+    "trained with them, too. The epoch is selected as in the paper. Where there are such settings, "
+    "values are judged by them.",
     "nested": "*Honest selection*: in every fold the epoch is chosen by the accuracy on a tenth of "
     "the training graphs, so that a tenth fewer are trained on, and the score is that of the fold "
     "at that epoch, which chose nothing; all else is the same.",
